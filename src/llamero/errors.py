@@ -1,0 +1,182 @@
+"""The error tree: what can go wrong, and which HTTP status says so.
+
+It maps nothing to bytes: a dialect writes an error's text, the CLI prints it and chooses the exit code.
+
+    LlameroError            500 internal
+      BadRequest            400   InvalidName, InvalidDigest, InvalidModelFile, UnsupportedOption, ContextTooLong
+        TooLarge            413
+      Unauthorized          401
+      Forbidden             403
+      NotFound              404   ModelNotFound, BlobNotFound
+      Cancelled             499
+      RateLimited           429
+      NotSupported          501
+      Busy                  503   (queue full; carries Retry-After)
+      StorageError          500   (a full disk is 507)
+      EngineError           500   LoadFailed (with the log tail), EngineDied, OutOfMemory
+      RegistryError         500   (502 towards clients of a proxy; `retryable`)
+      ClientError           500   (met by our own HTTP client) ServerRefused (no server there), ServerAnswered (its status)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+
+class LlameroError(Exception):
+    """Base of everything we raise on purpose. `str(error)` is the text a person reads."""
+
+    status = 500
+
+    def __init__(self, message: str, *, status: int | None = None) -> None:
+        super().__init__(message)
+        if status is not None:
+            self.status = status
+
+    @property
+    def headers(self) -> Mapping[str, str]:
+        """Extra response headers that belong to this error."""
+        return {}
+
+
+class BadRequest(LlameroError):
+    status = 400
+
+
+class InvalidName(BadRequest):
+    """A model name that breaks the grammar of store-registry §1.1."""
+
+
+class InvalidDigest(BadRequest):
+    def __init__(self, message: str = "invalid digest format") -> None:
+        super().__init__(message)
+
+
+class InvalidModelFile(BadRequest):
+    """A GGUF that is malformed or beyond our limits; `reason` is the part after the prefix.
+
+    The same file is the client's fault when it uploads it (400) and the server's when it is already stored (500),
+    so whoever reads a stored file raises it again with `status=500`.
+    """
+
+    def __init__(self, reason: str, *, status: int | None = None) -> None:
+        super().__init__(f"invalid model file: {reason}", status=status)
+        self.reason = reason
+
+
+class UnsupportedOption(BadRequest):
+    """An option of the wrong type, or one that cannot be honoured."""
+
+
+class ContextTooLong(BadRequest):
+    """The prompt does not fit the context window."""
+
+
+class TooLarge(BadRequest):
+    status = 413
+
+    def __init__(self, limit_bytes: int) -> None:
+        super().__init__(f"request body too large (limit {limit_bytes} bytes)")
+
+
+class Unauthorized(LlameroError):
+    status = 401
+
+
+class Forbidden(LlameroError):
+    status = 403
+
+
+class NotFound(LlameroError):
+    status = 404
+
+
+class ModelNotFound(NotFound):
+    """No such model. Each endpoint has its own wording (native-api §2.1), so the caller gives the text."""
+
+
+class BlobNotFound(NotFound):
+    def __init__(self, digest: str, *, status: int | None = None) -> None:
+        super().__init__(f'blob "{digest}" not found', status=status)
+
+
+class Cancelled(LlameroError):
+    """The client went away before its answer began."""
+
+    status = 499
+
+    def __init__(self, message: str = "request canceled") -> None:
+        super().__init__(message)
+
+
+class RateLimited(LlameroError):
+    status = 429
+
+
+class NotSupported(LlameroError):
+    """Something that is known and wanted, and that this version does not do."""
+
+    status = 501
+
+
+class Busy(LlameroError):
+    """A bounded queue is full."""
+
+    status = 503
+
+    def __init__(
+        self,
+        message: str = "server busy, please try again.  maximum pending requests exceeded",
+        *,
+        retry_after_s: int = 1,
+    ) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
+
+    @property
+    def headers(self) -> Mapping[str, str]:
+        return {"Retry-After": str(self.retry_after_s)}
+
+
+class StorageError(LlameroError):
+    """The store cannot be read or written."""
+
+
+class DiskFull(StorageError):
+    status = 507
+
+
+class EngineError(LlameroError):
+    """The engine refused or broke; `status` is the engine's own when it gave one."""
+
+
+class LoadFailed(EngineError):
+    """A model could not be loaded. The text ends with what the engine said last."""
+
+
+class OutOfMemory(LoadFailed):
+    """A model does not fit, by our estimate or by the engine's own word."""
+
+
+class EngineDied(EngineError):
+    """The engine's process ended, or its stream broke, while requests were running."""
+
+
+class RegistryError(LlameroError):
+    """A registry (or the package index, for starters) could not give what was asked."""
+
+    def __init__(self, message: str, *, status: int | None = None, retryable: bool = False) -> None:
+        super().__init__(message, status=status)
+        self.retryable = retryable
+
+
+class ClientError(LlameroError):
+    """Our own HTTP client could not get an answer; the text names the address and the cause."""
+
+
+class ServerRefused(ClientError):
+    """Nothing listens at the address."""
+
+
+class ServerAnswered(ClientError):
+    """The server answered with an error; `status` is its own."""

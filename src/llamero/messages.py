@@ -1,0 +1,202 @@
+"""The vocabulary of inference: what is asked of a model, and the events it answers with.
+
+Plain values without behaviour. Every dialect reads its requests into these and writes these events back; nothing here
+knows JSON field names of any API.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+# --- what is asked -------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class ToolCall:
+    name: str
+    arguments: dict[str, Any]
+    id: str = ""
+    index: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    role: str
+    content: str = ""
+    thinking: str = ""
+    images: tuple[bytes, ...] = ()
+    """Encoded files (JPEG, PNG, WebP, WAV, MP3), in the order in which they belong to the text."""
+    tool_calls: tuple[ToolCall, ...] = ()
+    tool_name: str = ""
+    tool_call_id: str = ""
+
+
+ThinkLevel = Literal["low", "medium", "high", "max"]
+THINK_LEVELS: tuple[ThinkLevel, ...] = ("low", "medium", "high", "max")
+
+Think = bool | ThinkLevel | None
+"""None: the client did not say."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Request:
+    """What every request to a model carries."""
+
+    model: str
+    """The name as the client spelled it; replies echo it."""
+    options: dict[str, Any] = field(default_factory=dict)
+    keep_alive_ns: int | None = None
+    """None: keep the model's present value."""
+    warnings: tuple[str, ...] = ()
+    """What the dialect already found that it cannot honour."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GenerationRequest(Request):
+    """What chat and generate share."""
+
+    stream: bool = True
+    format: Any = None
+    """None, "json", a JSON Schema object, or something invalid that the handler refuses."""
+    think: Think = None
+    truncate: bool = True
+    shift: bool | None = None
+    logprobs: bool = False
+    top_logprobs: int = 0
+    render_only: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChatRequest(GenerationRequest):
+    messages: tuple[Message, ...] = ()
+    tools: tuple[dict[str, Any], ...] = ()
+    """The client's own JSON objects: Jinja templates get the whole schema."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GenerateRequest(GenerationRequest):
+    prompt: str = ""
+    suffix: str = ""
+    system: str = ""
+    template: str = ""
+    context: tuple[int, ...] = ()
+    raw: bool = False
+    images: tuple[bytes, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EmbedRequest(Request):
+    inputs: tuple[str, ...] = ()
+    truncate: bool = True
+    dimensions: int = 0
+
+
+# --- what comes back -----------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Logprob:
+    token: str
+    logprob: float
+    """Natural logarithm."""
+    bytes: tuple[int, ...] = ()
+    top: tuple[Logprob, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Text:
+    text: str
+    logprobs: tuple[Logprob, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Thinking:
+    text: str
+    logprobs: tuple[Logprob, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """What a generation cost. Tokens are counted by the engine; times are nanoseconds."""
+
+    prompt_tokens: int = 0
+    """Including those taken from the cache."""
+    cached_tokens: int = 0
+    prompt_ns: int = 0
+    predicted_tokens: int = 0
+    predicted_ns: int = 0
+    draft_tokens: int = 0
+    accepted_tokens: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    reason: Literal["stop", "length"]
+    usage: Usage
+
+
+Event = Text | Thinking | ToolCall | Done
+"""One step of an engine's answer. A stream of them ends with exactly one Done, or with an exception of `errors`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Started:
+    """The model is ready and the engine has begun: all that is known before the first byte of a reply."""
+
+    warnings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """The whole reply to a request that only loads or unloads."""
+
+    reason: Literal["load", "unload"]
+
+
+@dataclass(frozen=True, slots=True)
+class Rendered:
+    """The whole reply to a request that only wants to see its prompt."""
+
+    prompt: str
+    image_count: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """The end of an answer, with what our side adds to the engine's figures."""
+
+    reason: Literal["stop", "length"]
+    usage: Usage
+    total_ns: int
+    load_ns: int
+    """From the request's arrival until the model was ready for it."""
+    context: tuple[int, ...] | None = None
+    """Token ids of prompt and answer, for `/api/generate` without `raw`."""
+    warnings: tuple[str, ...] = ()
+
+
+Step = Started | Text | Thinking | ToolCall | Loaded | Rendered | Finished
+"""One step of a reply as the server gives it to a dialect: Started, then events, then Loaded, Rendered or Finished."""
+
+
+@dataclass(frozen=True, slots=True)
+class Embedded:
+    """The whole reply to an embedding request; one vector per input, in order."""
+
+    vectors: tuple[tuple[float, ...], ...]
+    prompt_tokens: int = 0
+    total_ns: int = 0
+    load_ns: int = 0
+    warnings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """One step of something long: a pull, a create, a conversion. Byte counts are 0 where they mean nothing."""
+
+    status: str
+    digest: str = ""
+    """With its `sha256:` prefix."""
+    total_bytes: int = 0
+    completed_bytes: int = 0
