@@ -1,0 +1,109 @@
+"""What an engine is: a program that holds one loaded model and answers llama-server's HTTP.
+
+This file states what callers may rely on; `llamacpp.py` is the one implementation so far. It decides nothing: the
+scheduler says what to load and when to stop.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:  # the child program passes through this file on its way to the first token: keep it light
+    import asyncio
+
+    from .wire import Wire
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoadPlan:
+    """Everything that an engine is started with. Two equal plans give interchangeable engines."""
+
+    key: str
+    """Identity of the weights: runners are looked up by it (scheduler §3)."""
+    model: Path
+    projectors: tuple[Path, ...] = ()
+    adapters: tuple[Path, ...] = ()
+    ctx_tokens: int
+    """`num_ctx`, the window of one slot."""
+    slots: int = 1
+    batch_tokens: int = 512
+    gpu_layers: int = -1
+    """-1: the engine decides; 0: none."""
+    main_gpu: int | None = None
+    use_mmap: bool = True
+    threads: int = 0
+    """0: the engine decides."""
+    embedding: bool = False
+    kv_type: str = ""
+    flash_attention: bool | None = None
+    context_shift: bool = True
+    keep_tokens: int = 0
+    """Prompt tokens that survive a context shift."""
+    cache_ram_mib: int = 0
+    """Bound of the engine's own cache of old prompts; its default of 8 GiB is never wanted."""
+    fit: bool = False
+    """Let the engine fit layers into GPU memory; off without GPUs, where it costs load time."""
+
+    @property
+    def total_ctx_tokens(self) -> int:
+        """The KV cache of all slots together."""
+        return self.ctx_tokens * self.slots
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """Where an engine listens. Exactly one of `socket` and `port` is used."""
+
+    secret: str
+    """Bearer token, random per engine, so that other local users cannot drive it."""
+    socket: str = ""
+    """Path of a unix socket in a folder that only we can enter."""
+    port: int = 0
+    """Loopback TCP, where there are no unix sockets."""
+
+
+@dataclass(frozen=True, slots=True)
+class MemoryUse:
+    """Bytes that a loaded engine reports."""
+
+    total_bytes: int = 0
+    vram_bytes: int = 0
+
+
+class Engine(Protocol):
+    """One loaded model."""
+
+    @property
+    def endpoint(self) -> Endpoint: ...
+
+    @property
+    def pid(self) -> int: ...
+
+    @property
+    def wire(self) -> Wire:
+        """Its HTTP, open while it runs."""
+
+    @property
+    def exited(self) -> asyncio.Future[int]:
+        """Resolves to the exit status when the process ends, whoever ended it."""
+
+    @property
+    def alive(self) -> bool:
+        """Whether the process runs. Reading it to show is fine; a request finds out by asking."""
+
+    @property
+    def memory(self) -> MemoryUse: ...
+
+    @property
+    def last_error(self) -> str:
+        """The engine's last words of trouble, at most 8 KiB; empty when there were none."""
+
+    async def stop(self) -> None:
+        """End the process and all it started, and wait for it. Safe to call twice."""
+
+
+Progress = Callable[[float], None]
+"""Told how far a load has come, 0 to 1."""

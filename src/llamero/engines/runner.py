@@ -1,0 +1,116 @@
+"""The child program: one model in llama.cpp's own server. The only module that imports `xllamacpp`.
+
+`python -m llamero.engines.runner` reads one JSON line, `{"parent": pid, "settings": {...}}`, and serves until it is
+killed or its standard input ends. With `"exec": [...]` it becomes that program instead, so that a foreign
+`llama-server` dies with us too. `--devices` prints what hardware the wheel sees. It imports nothing of ours: every
+millisecond here is a millisecond before the first token.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import os
+import sys
+import threading
+import time
+from collections.abc import Mapping
+from typing import Any
+
+PR_SET_PDEATHSIG = 1
+SIGKILL = 9
+
+
+def die_with_parent(parent: int) -> None:
+    """Ask the kernel to kill us when the parent ends; leave at once when it has ended already."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, SIGKILL)
+    if sys.platform != "win32":
+        import resource
+
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a core dump would hold prompts
+        if os.getppid() != parent:
+            os._exit(1)
+
+
+def watch_stdin() -> None:
+    """End when standard input does: the parent's sign of life on systems without a parent-death signal."""
+
+    def wait() -> None:
+        while os.read(0, 4096):
+            pass
+        os._exit(1)
+
+    threading.Thread(target=wait, daemon=True).start()
+
+
+def configure(settings: Mapping[str, Any]) -> Any:
+    """The wheel's parameters with `settings` applied.
+
+    Keys are attribute paths (`model.path`); enum values are given by name, adapters as `{"path", "scale"}`. An
+    attribute that this wheel lacks raises AttributeError: names move between releases, and a setting that is silently
+    dropped would be worse than a model that does not load.
+    """
+    import xllamacpp
+
+    params = xllamacpp.CommonParams()
+    for path, value in settings.items():
+        target, _, name = f"params.{path}".rpartition(".")
+        owner = params
+        for part in target.split(".")[1:]:
+            owner = getattr(owner, part)
+        present = getattr(owner, name)
+        if name == "lora_adapters":
+            value = [_adapter(xllamacpp, item) for item in value]
+        elif hasattr(type(present), "__members__"):
+            value = type(present)[value]
+        setattr(owner, name, value)
+    return params
+
+
+def _adapter(xllamacpp: Any, item: Mapping[str, Any]) -> Any:
+    adapter = xllamacpp.CommonAdapterLoraInfo()
+    adapter.path = item["path"]
+    adapter.scale = item["scale"]
+    return adapter
+
+
+def devices() -> list[dict[str, Any]]:
+    """What the wheel can compute on, in plain values."""
+    import xllamacpp
+
+    return [
+        {
+            "name": device["name"],
+            "description": device["description"],
+            "type": device["type"].name.rpartition("_")[2],
+            "total_bytes": device["memory_total"],
+            "free_bytes": device["memory_free"],
+        }
+        for device in xllamacpp.get_device_info()
+    ]
+
+
+def main() -> None:
+    if sys.argv[1:] == ["--devices"]:
+        print(json.dumps(devices()))
+        return
+    order = json.loads(sys.stdin.buffer.readline())
+    die_with_parent(order["parent"])
+    if "exec" in order:
+        os.execvp(order["exec"][0], order["exec"])
+    import xllamacpp
+
+    try:
+        server = xllamacpp.Server(configure(order["settings"]))
+    except Exception as error:
+        # the wheel says why on the lines before; this one names the exception for the parent's error text
+        print(f"error: {error}", file=sys.stderr, flush=True)
+        os._exit(1)
+    watch_stdin()
+    while server is not None:
+        time.sleep(3600)
+
+
+if __name__ == "__main__":
+    main()
