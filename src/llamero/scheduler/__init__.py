@@ -1,0 +1,1 @@
+"""Decides what is loaded: `plan.py` computes, `loop.py` acts."""

@@ -1,0 +1,36 @@
+"""What planning needs to know about a stored model. It reads no file: the store has done that."""
+
+from __future__ import annotations
+
+from ..errors import BadRequest
+from ..store.models import Model
+from .plan import ModelFacts
+
+
+def facts_of(model: Model) -> ModelFacts:
+    """The figures of a model's GGUF header. Raises BadRequest for a model that has no GGUF to run."""
+    gguf = model.gguf
+    if gguf is None or model.weights is None:
+        stored_as = model.config.model_format or "an unknown format"
+        raise BadRequest(f'"{model.name.display}" is stored as {stored_as}, which cannot be run')
+    heads = gguf.get_int("attention.head_count")
+    return ModelFacts(
+        key=str(model.weights_digest),
+        path=model.weights,
+        size_bytes=gguf.size_bytes,
+        projectors=model.projectors,
+        projector_bytes=sum(path.stat().st_size for path in model.projectors),
+        adapters=model.adapters,
+        family=gguf.architecture,
+        families=tuple(model.config.model_families or (gguf.architecture,)),
+        train_ctx_tokens=gguf.get_int("context_length"),
+        layers=gguf.get_int("block_count"),
+        embedding_length=gguf.get_int("embedding_length"),
+        heads=heads,
+        kv_heads=gguf.get_int("attention.head_count_kv", heads),
+        key_length=gguf.get_int("attention.key_length"),
+        value_length=gguf.get_int("attention.value_length"),
+        vocabulary=gguf.get_int("vocab_size"),
+        is_embedder=gguf.has("pooling_type"),
+        has_vision="vision" in model.capabilities,
+    )
