@@ -1,0 +1,200 @@
+"""The model store: one folder, shared with stock Ollama, in which names lead to manifests and manifests to blobs.
+
+`Store` is what the rest of the program holds; the modules below it each know one kind of file. Nothing here talks to a
+network or runs a model. Source: store-registry §2, §5, §8.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from ..errors import BlobNotFound, Busy, ModelNotFound, StorageError
+from ..names import Digest, ModelName
+from . import files, models, prune
+from .blobs import Blobs
+from .headers import Headers
+from .listing import Listing, Summary
+from .locks import FileLock
+from .manifests import Manifests, parse_manifest
+from .models import Model
+from .prune import Pruned
+from .staging import Staging
+
+__all__ = ["Model", "Store", "Summary"]
+
+log = logging.getLogger(__name__)
+
+
+class Store:
+    """The facade of a models folder. Any thread may call it; nothing is made on disk before it is needed.
+
+    Changes are made one at a time, also among several processes of ours: each locks `.llamero/changes`. `.llamero/lock`
+    is held for the life of the server that prunes; another one runs without pruning.
+    """
+
+    def __init__(self, root: Path, *, no_prune: bool = False) -> None:
+        private = root / ".llamero"
+        self.root = root
+        self._no_prune = no_prune
+        self._staging = Staging(private / "tmp")
+        self._changes = FileLock(private / "changes")
+        self._owner = FileLock(private / "lock")
+        self.blobs = Blobs(root / "blobs", self._staging)
+        self.manifests = Manifests(root / "manifests", self._staging)
+        self.headers = Headers(self.blobs, private / "checked")
+        self._listing = Listing(self.manifests, self.blobs, self._load)
+        self._condemned: set[Digest] = set()
+
+    # --- reading ---
+
+    def resolve(self, name: ModelName) -> Model:
+        """Everything known about a model, by its name in any letter case. ModelNotFound, StorageError."""
+        return self._load(self.manifests.adopt(name))
+
+    def list(self) -> list[Summary]:
+        """Every model that can be read, newest first; another program's changes included."""
+        return self._listing.summaries()
+
+    def _load(self, name: ModelName) -> Model:
+        stored = self.manifests.read(name)
+        return models.load(stored, blobs=self.blobs, manifests=self.manifests, headers=self.headers)
+
+    # --- changing ---
+
+    def write(self, name: ModelName, raw: bytes, *, removing: Callable[[], None] | None = None) -> ModelName:
+        """Store a manifest under a name, in the spelling that is already there, and clean up after the one it replaces.
+
+        BlobNotFound when a blob of it is missing: a manifest never points at nothing. `removing` is called before
+        layers that no model uses any more are removed, if there are any.
+        """
+        manifest = parse_manifest(raw)
+        with self._changing():
+            name = self.manifests.adopt(name)
+            for digest in manifest.digests:
+                if not self.blobs.exists(digest):
+                    raise BlobNotFound(str(digest))
+            replaced = self._digests_of(name)
+            self.manifests.write(name, raw)
+            unused = self._unused(replaced)
+            if unused and not self._no_prune:
+                if removing is not None:
+                    removing()
+                self._remove(unused)
+        return name
+
+    def copy(self, source: ModelName, destination: ModelName) -> ModelName:
+        """Give a model a second name, by a byte copy of its manifest. Returns that name as spelled. ModelNotFound."""
+        with self._changing():
+            stored = self.manifests.read(self.manifests.adopt(source))
+            destination = self.manifests.adopt(destination)
+            if destination.parts != stored.name.parts:
+                self.manifests.write(destination, stored.manifest.raw)
+        return destination
+
+    def delete(self, name: ModelName) -> int:
+        """Remove a model and the blobs that no other uses, at once and whatever `no_prune`. Returns bytes freed."""
+        with self._changing():
+            name = self.manifests.adopt(name)
+            digests = self.manifests.read(name).manifest.digests
+            self.manifests.remove(name)
+            return self._remove(self._unused(digests))
+
+    def discard(self, digests: Iterable[Digest]) -> None:
+        """Remove blobs that were made for a manifest which then was not written, unless a model uses them by now."""
+        with self._changing():
+            self._remove(self._unused(digests))
+
+    @contextmanager
+    def hold(self, digests: Iterable[Digest]) -> Iterator[None]:
+        """Keep blobs from removal for the length of the block: a pull, a create or a loaded engine relies on them.
+
+        What was to be removed meanwhile goes when the block is left, which then reads all manifests.
+        """
+        try:
+            with self.blobs.hold(digests):
+                yield
+        finally:
+            self._sweep_condemned()
+
+    @contextmanager
+    def scratch(self) -> Iterator[Path]:
+        """A private folder on the store's file system for the length of the block. After a crash `start` removes it."""
+        with files.translated("use a temporary folder"), self._staging.folder() as folder:
+            yield folder
+
+    # --- housekeeping ---
+
+    def start(self) -> Pruned:
+        """What a server does first: claim the folder, clear up after a crash, and prune unless told not to.
+
+        When another server has claimed it, this one leaves all that alone.
+        """
+        if not self._claim():
+            return Pruned()
+        with self._changing():
+            self._staging.sweep()
+            prune.rename_legacy(self.blobs.folder)
+        return Pruned() if self._no_prune else self.prune()
+
+    def prune(self, *, dry_run: bool = False) -> Pruned:
+        """Remove what no model uses and nobody made within the hour; with `dry_run` only say what."""
+        if not self._claim():
+            return Pruned()
+        with self._changing():
+            return prune.prune(self.blobs, self.manifests, dry_run=dry_run)
+
+    def close(self) -> None:
+        """Give up the claim. A process that ends does so by itself."""
+        self._owner.release()
+
+    def _claim(self) -> bool:
+        with files.translated("lock the models folder"):
+            claimed = self._owner.is_ours or self._owner.try_acquire()
+        if not claimed:
+            log.warning("another server uses this models folder: nothing is pruned here")
+        return claimed
+
+    @contextmanager
+    def _changing(self) -> Iterator[None]:
+        with files.translated("change the models folder"), self._changes.held():
+            yield
+
+    def _digests_of(self, name: ModelName) -> frozenset[Digest]:
+        try:
+            return self.manifests.read(name).manifest.digests
+        except (ModelNotFound, StorageError):
+            return frozenset()
+
+    def _unused(self, digests: Iterable[Digest]) -> frozenset[Digest]:
+        """Those of them that no readable manifest lists."""
+        unused = frozenset(digests)
+        for stored in self.manifests.all():
+            if not unused:
+                break
+            if not isinstance(stored, StorageError):
+                unused -= stored.manifest.digests
+        return unused
+
+    def _remove(self, unused: Iterable[Digest]) -> int:
+        freed_bytes = 0
+        for digest in unused:
+            freed_bytes += self.blobs.remove(digest, "no model uses it")
+            if self.blobs.is_held(digest):
+                self._condemned.add(digest)
+            else:
+                self.headers.forget(digest)
+        return freed_bytes
+
+    def _sweep_condemned(self) -> None:
+        free = [digest for digest in list(self._condemned) if not self.blobs.is_held(digest)]
+        if not free:
+            return
+        try:
+            with self._changing():
+                self._condemned.difference_update(free)
+                self._remove(self._unused(free))
+        except (StorageError, Busy):
+            log.exception("unused blobs stay until the next prune")

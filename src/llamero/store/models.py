@@ -1,0 +1,273 @@
+"""A model: a name resolved to everything known about it. It loads and runs nothing.
+
+Source: store-registry §2.2, §7.5; modelfile-templates §3.5, §5; native-api §2.11, §2.12.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from .. import gguf
+from ..errors import BlobNotFound, InvalidModelFile, InvalidName, LlameroError, ModelNotFound, NotFound
+from ..gguf import Gguf
+from ..messages import Message
+from ..names import Digest, ModelName
+from . import layers
+from .blobs import Blobs
+from .capabilities import PromptPath, capabilities, prompt_path
+from .headers import Headers
+from .layers import Config
+from .manifests import (
+    ADAPTER,
+    DRAFT,
+    LICENSE,
+    MAX_CONFIG_BYTES,
+    MAX_TEXT_BYTES,
+    MESSAGES,
+    MODEL,
+    PARAMS,
+    PROJECTOR,
+    PROMPT,
+    SYSTEM,
+    TEMPLATE,
+    Layer,
+    Manifest,
+    Manifests,
+    Stored,
+)
+
+_MAX_ANCESTORS = 32
+"""How far back a template is followed through `from`; also what ends a circle."""
+
+
+@dataclass(frozen=True, slots=True)
+class Details:
+    """The object of native-api §2.11."""
+
+    parent_model: str
+    format: str
+    family: str
+    families: tuple[str, ...] | None
+    parameter_size: str
+    quantization_level: str
+
+
+@dataclass(frozen=True, eq=False)
+class Model:
+    """Everything a manifest leads to. Small texts are read; headers of large files only when they are asked for.
+
+    A header that turns out broken raises InvalidModelFile with status 500, a missing file BlobNotFound with status 500:
+    the client did nothing wrong.
+    """
+
+    name: ModelName
+    manifest: Manifest
+    modified_ns: int
+    """Nanoseconds since 1970: the manifest file's time."""
+    config: Config
+    weights: Path | None
+    weights_digest: Digest | None
+    projectors: tuple[Path, ...]
+    adapters: tuple[Path, ...]
+    draft: Path | None
+    template: str | None
+    """The Go template layer; None when there is none."""
+    is_user_template: bool
+    """Whether it was given to a create on this machine, here or at an ancestor (modelfile-templates §3.5, 2)."""
+    system: str
+    parameters: dict[str, Any]
+    messages: tuple[Message, ...]
+    licenses: tuple[str, ...]
+    _headers: Headers
+
+    @cached_property
+    def digest(self) -> str:
+        """Of the manifest: 64 hex digits."""
+        return self.manifest.digest
+
+    @property
+    def size_bytes(self) -> int:
+        """All layers and the config, as the manifest states them."""
+        return self.manifest.size_bytes
+
+    @property
+    def parent_name(self) -> str:
+        """Shortest name of the model that the weights came from, or empty."""
+        weights = self.manifest.of_type(MODEL)
+        return weights[-1].from_name if weights else ""
+
+    @cached_property
+    def gguf(self) -> Gguf | None:
+        """The header of the weights; None for a model without (a remote stub, a safetensors model)."""
+        return None if self.weights_digest is None else self._header(self.weights_digest)
+
+    @cached_property
+    def projector_gguf(self) -> Gguf | None:
+        """The header of the first projector."""
+        projectors = self.manifest.of_type(PROJECTOR)
+        return self._header(projectors[0].digest) if projectors else None
+
+    @property
+    def jinja(self) -> str:
+        """The chat template inside the weights, or empty."""
+        return _chat_template(self.gguf)
+
+    def prompt_path(self, go_template: bool | None = None) -> PromptPath:
+        """Which way prompts are made. `go_template` is the setting of that name."""
+        return prompt_path(
+            template=self.template, is_users=self.is_user_template, jinja=self.jinja, go_template=go_template
+        )
+
+    @cached_property
+    def capabilities(self) -> tuple[str, ...]:
+        return self.capabilities_with(None)
+
+    def capabilities_with(self, go_template: bool | None) -> tuple[str, ...]:
+        """What the model can do under this `go_template` setting. An unreadable header takes its share away only."""
+        weights = self._header_or_none(self.weights_digest)
+        return capabilities(
+            stored=self.config.capabilities,
+            jinja=_chat_template(weights),
+            template=self.template,
+            is_users=self.is_user_template,
+            go_template=go_template,
+            parser=self.config.parser,
+            family=self.config.model_family,
+            weights=weights,
+            projectors=tuple(self._header_or_none(layer.digest) for layer in self.manifest.of_type(PROJECTOR)),
+        )
+
+    @property
+    def context_length(self) -> int:
+        """The longest context in tokens that the weights were made for; 0 when unknown."""
+        return self._length("context_length") or self.config.context_length
+
+    @property
+    def embedding_length(self) -> int:
+        """Numbers per embedding; 0 when unknown."""
+        return self._length("embedding_length") or self.config.embedding_length
+
+    def details(self) -> Details:
+        level = self.config.file_type
+        if level in ("", gguf.UNKNOWN) and (weights := self._header_or_none(self.weights_digest)):
+            level = weights.file_type
+        return Details(
+            parent_model=self.parent_name,
+            format=self.config.model_format,
+            family=self.config.model_family,
+            families=self.config.model_families or None,
+            parameter_size=self.config.model_type,
+            quantization_level=level,
+        )
+
+    def model_info(self, *, verbose: bool = False) -> dict[str, Any]:
+        """The metadata that `show` prints; of a remote stub what its config knows."""
+        if self.weights_digest is not None:
+            return self._metadata(self.weights_digest, verbose=verbose)
+        if not self.config.remote_host:
+            return {}
+        family = self.config.model_family
+        known = {
+            "general.architecture": family,
+            "general.basename": self.config.base_name,
+            f"{family}.context_length": self.config.context_length,
+            f"{family}.embedding_length": self.config.embedding_length,
+        }
+        return {key: value for key, value in known.items() if value}
+
+    def projector_info(self, *, verbose: bool = False) -> dict[str, Any] | None:
+        """The same for the first projector."""
+        projectors = self.manifest.of_type(PROJECTOR)
+        return self._metadata(projectors[0].digest, verbose=verbose, projector=True) if projectors else None
+
+    def _length(self, key: str) -> int:
+        weights = self._header_or_none(self.weights_digest)
+        return 0 if weights is None else weights.get_int(key, 0)
+
+    def _metadata(self, digest: Digest, *, verbose: bool, projector: bool = False) -> dict[str, Any]:
+        header = self._header(digest)
+        with self._headers.content(digest) as buffer:
+            return gguf.show_metadata(header, buffer, verbose=verbose, projector=projector)
+
+    def _header(self, digest: Digest) -> Gguf:
+        try:
+            return self._headers.read(digest)
+        except InvalidModelFile as error:
+            raise InvalidModelFile(error.reason, status=500) from error
+        except BlobNotFound as error:
+            raise BlobNotFound(str(digest), status=500) from error
+
+    def _header_or_none(self, digest: Digest | None) -> Gguf | None:
+        try:
+            return None if digest is None else self._header(digest)
+        except LlameroError:
+            return None
+
+
+def _chat_template(weights: Gguf | None) -> str:
+    return "" if weights is None else weights.get_str("tokenizer.chat_template", "")
+
+
+def load(stored: Stored, *, blobs: Blobs, manifests: Manifests, headers: Headers) -> Model:
+    """Read what a manifest leads to. A missing or broken small blob is an error with status 500."""
+    manifest = stored.manifest
+
+    def read(layer: Layer, limit_bytes: int = MAX_TEXT_BYTES) -> bytes:
+        try:
+            return blobs.read(layer.digest, limit_bytes)
+        except NotFound:
+            raise BlobNotFound(str(layer.digest), status=500) from None
+
+    def text(layer: Layer) -> str:
+        return read(layer).decode("utf-8", "replace")
+
+    def paths(media_type: str) -> tuple[Path, ...]:
+        return tuple(blobs.path(layer.digest) for layer in manifest.of_type(media_type))
+
+    # of what there should be one, the last wins
+    weights, draft = manifest.of_type(MODEL)[-1:], paths(DRAFT)[-1:]
+    template, system = manifest.of_type(TEMPLATE, PROMPT)[-1:], manifest.of_type(SYSTEM)[-1:]
+    params, messages = manifest.of_type(PARAMS)[-1:], manifest.of_type(MESSAGES)[-1:]
+    return Model(
+        name=stored.name,
+        manifest=manifest,
+        modified_ns=stored.modified_ns,
+        config=Config.decode(read(manifest.config, MAX_CONFIG_BYTES)) if manifest.config else Config(),
+        weights=blobs.path(weights[0].digest) if weights else None,
+        weights_digest=weights[0].digest if weights else None,
+        projectors=paths(PROJECTOR),
+        adapters=paths(ADAPTER),
+        draft=draft[0] if draft else None,
+        template=text(template[0]) if template else None,
+        is_user_template=bool(template) and _given_by_user(stored, template[0], manifests),
+        system=text(system[0]) if system else "",
+        parameters=layers.decode_parameters(read(params[0])) if params else {},
+        messages=layers.decode_messages(read(messages[0])) if messages else (),
+        licenses=tuple(text(layer) for layer in manifest.of_type(LICENSE)),
+        _headers=headers,
+    )
+
+
+def _given_by_user(stored: Stored, template: Layer, manifests: Manifests) -> bool:
+    """Whether a TEMPLATE layer was given to a create on this machine: follow `from` to where it came in.
+
+    An ancestor that is gone, or has another template by now, tells nothing. Then the layer counts as the user's: to
+    ignore what a user wrote is worse than to render a publisher's template instead of the same publisher's Jinja.
+    """
+    for _ in range(_MAX_ANCESTORS):
+        if not stored.manifest.made_here:
+            return False
+        if not template.from_name:
+            return True
+        try:
+            stored = manifests.read(manifests.adopt(ModelName.parse(template.from_name)))
+        except (InvalidName, ModelNotFound):
+            return True
+        same = [layer for layer in stored.manifest.of_type(TEMPLATE, PROMPT) if layer.digest == template.digest]
+        if not same:
+            return True
+        template = same[-1]
+    return True

@@ -1,0 +1,263 @@
+"""A name resolved to everything known about the model (store-registry §2.2, §7.5; native-api §2.11, §2.12)."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from llamero.errors import BlobNotFound, InvalidModelFile, LlameroError, ModelNotFound, StorageError
+from llamero.messages import Message
+from llamero.names import ModelName
+from llamero.store import Model, Store
+from llamero.store.layers import Config
+from llamero.store.models import Details
+from tests import model_folders
+from tests.gguf_files import gguf_file, tiny_llama
+
+WEIGHTS = tiny_llama({"general.file_type": 15})
+CONFIG = {"model_format": "gguf", "model_family": "llama", "model_families": ["llama"], "model_type": "8B"}
+
+
+def resolve(store: Store, name: str = "m") -> Model:
+    return store.resolve(ModelName.parse(name))
+
+
+def test_everything_a_manifest_leads_to(store: Store, root: Path) -> None:
+    clip = gguf_file({"general.architecture": "clip"})
+    path = model_folders.add(
+        root,
+        "m:tag",
+        WEIGHTS,
+        config=CONFIG | {"file_type": "Q4_K_M", "parser": "qwen3"},
+        from_name="base:latest",
+        more=[("projector", clip), ("adapter", b"a1"), ("adapter", b"a2"), ("license", b"MIT"), ("license", b"Other")],
+        template="{{ .System }} {{ .Prompt }}",
+        system="Be kind.",
+        params='{"stop":["x"],"temperature":0.5}\n',
+        messages='[{"role":"user","content":"hi"}]\n',
+        embed="obsolete",
+    )
+    os.utime(path, ns=(1, 1_700_000_000_000_000_001))
+    model = resolve(store, "M:TAG")
+    blob = {layer.media_type.rpartition(".")[2]: store.blobs.path(layer.digest) for layer in model.manifest.layers}
+    assert model.name.display == "m:tag"
+    assert model.modified_ns == 1_700_000_000_000_000_001
+    assert model.size_bytes == sum(len(path.read_bytes()) for path in (root / "blobs").iterdir())
+    assert len(model.digest) == 64
+    assert model.weights == blob["model"]
+    assert model.projectors == (blob["projector"],)
+    assert [path.read_bytes() for path in model.adapters] == [b"a1", b"a2"]
+    assert model.draft is None
+    assert model.template == "{{ .System }} {{ .Prompt }}"
+    assert model.system == "Be kind."
+    assert model.parameters == {"stop": ["x"], "temperature": 0.5}
+    assert model.messages == (Message("user", "hi"),)
+    assert model.licenses == ("MIT", "Other")
+    assert model.jinja.startswith("{% for m in messages %}")
+    assert model.gguf is not None
+    assert model.gguf.architecture == "llama"
+    assert model.context_length == 128
+    assert model.embedding_length == 32
+    assert model.capabilities == ("completion", "vision", "tools")
+    assert model.details() == Details("base:latest", "gguf", "llama", ("llama",), "8B", "Q4_K_M")
+
+
+def test_a_bare_manifest(store: Store, root: Path) -> None:
+    model_folders.write(root, "m", b'{"config":{"digest":""}}')
+    model = resolve(store)
+    assert (model.config, model.weights, model.template, model.parameters) == (Config(), None, None, {})
+    assert model.details() == Details("", "", "", None, "", "")
+    assert (model.capabilities, model.prompt_path(), model.model_info(), model.projector_info()) == (
+        (),
+        "chatml",
+        {},
+        None,
+    )
+
+
+def test_of_what_there_should_be_one_the_last_wins(store: Store, root: Path) -> None:
+    more = [("model", b"first"), ("model", WEIGHTS), ("system", b"a"), ("system", b"b"), ("prompt", b"{{ .Old }}")]
+    model_folders.add(root, "m", more=more)
+    model = resolve(store)
+    assert model.weights is not None
+    assert model.weights.read_bytes() == WEIGHTS
+    assert (model.system, model.template) == ("b", "{{ .Old }}")
+
+
+def test_an_unknown_name(store: Store) -> None:
+    """Partly S-63: the endpoints say it in their own words."""
+    with pytest.raises(ModelNotFound, match=r"^model 'nope:latest' not found$"):
+        resolve(store, "nope")
+
+
+@pytest.mark.parametrize(
+    ("stored", "file_type", "shown"),
+    [
+        ("unknown", 15, "Q4_K_M"),
+        ("", 15, "Q4_K_M"),
+        ("unknown", 0, "F32"),
+        ("unknown", None, "unknown"),
+        ("Q8_0", 15, "Q8_0"),
+    ],
+)
+def test_s95_an_unknown_level_is_taken_from_the_file(
+    store: Store, root: Path, stored: str, file_type: int | None, shown: str
+) -> None:
+    weights = tiny_llama({"general.file_type": file_type})
+    model_folders.add(root, "m", weights, config=CONFIG | {"file_type": stored})
+    assert resolve(store).details().quantization_level == shown
+    assert store.list()[0].details.quantization_level == shown
+
+
+def test_metadata_for_show(store: Store, root: Path) -> None:
+    """Partly S-93, partly S-101: the rest of show is the server's."""
+    model_folders.add(
+        root, "m", WEIGHTS, more=[("projector", gguf_file({"general.architecture": "clip", "clip.n": [1]}))]
+    )
+    model = resolve(store)
+    info = model.model_info()
+    assert info["general.architecture"] == "llama"
+    assert info["general.parameter_count"] == model.gguf.parameter_count  # type: ignore[union-attr]
+    assert info["tokenizer.ggml.tokens"] is None
+    assert not {"general.name", "tokenizer.chat_template"} & set(info)
+    assert model.model_info(verbose=True)["tokenizer.ggml.tokens"][:2] == ["<unk>", "<s>"]
+    assert model.projector_info() == {"general.architecture": "clip", "clip.n": None, "general.parameter_count": 0}
+    assert model.projector_info(verbose=True)["clip.n"] == [1]  # type: ignore[index]
+
+
+def test_a_new_manifest_shows_at_once(store: Store, root: Path) -> None:
+    model_folders.add(root, "m", WEIGHTS, system="old")
+    before = resolve(store)
+    model_folders.add(root, "m", tiny_llama({"llama.context_length": 7}), system="new")
+    after = resolve(store)
+    assert (before.system, before.context_length, after.system, after.context_length) == ("old", 128, "new", 7)
+    assert before.digest != after.digest
+
+
+def test_a_remote_stub_knows_what_its_config_says(store: Store, root: Path) -> None:
+    """Partly S-88."""
+    config = {
+        "model_family": "big",
+        "remote_host": "https://ollama.com:443",
+        "remote_model": "big:480b",
+        "capabilities": ["completion", "tools"],
+        "context_length": 131072,
+        "base_name": "Big",
+    }
+    model_folders.add(root, "m", config=config)
+    model = resolve(store)
+    assert model.model_info() == {
+        "general.architecture": "big",
+        "general.basename": "Big",
+        "big.context_length": 131072,
+    }
+    assert (model.capabilities, model.context_length) == (("completion", "tools"), 131072)
+    assert store.list()[0].remote_model == "big:480b"
+
+
+@pytest.mark.parametrize("content", [b"", b"GGUF", b"GGUF" + bytes(4), b"GGUF\3\0\0\0" + bytes(15)], ids=len)
+def test_a_broken_stored_file_is_an_error_of_ours_with_the_short_text(store: Store, root: Path, content: bytes) -> None:
+    """Partly X-21: what create says of the same files stands in test_create."""
+    model_folders.add(root, "m", content, config=CONFIG)
+    model = resolve(store)
+    for use in (lambda: model.gguf, model.model_info, model.prompt_path):
+        with pytest.raises(InvalidModelFile, match=r"^invalid model file: ") as caught:
+            use()
+        assert caught.value.status == 500
+        assert str(root) not in str(caught.value)
+    assert model.capabilities == ()
+    assert store.list()[0].details.family == "llama"
+
+
+def test_a_missing_file_is_an_error_of_ours(store: Store, root: Path) -> None:
+    model_folders.add(root, "m", WEIGHTS, system="s")
+    model = resolve(store)
+    assert model.weights is not None
+    model.weights.unlink()
+    with pytest.raises(BlobNotFound) as caught:
+        _ = model.gguf
+    assert caught.value.status == 500
+    shutil.rmtree(root / "blobs")
+    with pytest.raises(BlobNotFound) as caught:
+        resolve(store)
+    assert caught.value.status == 500
+
+
+@pytest.mark.parametrize(
+    ("kind", "content"),
+    [("params", b"[]"), ("messages", b"{"), ("system", b"x" * ((16 << 20) + 1))],
+    ids=["params", "messages", "system too large"],
+)
+def test_a_broken_small_layer_is_a_storage_error(store: Store, root: Path, kind: str, content: bytes) -> None:
+    model_folders.add(root, "m", WEIGHTS, **{kind: content})
+    with pytest.raises(StorageError):
+        resolve(store)
+
+
+def test_a_linked_blob_works_and_deleting_takes_only_the_link(store: Store, root: Path, tmp_path: Path) -> None:
+    """Partly S-23: an engine opens the same path."""
+    model_folders.add(root, "m", WEIGHTS)
+    weights = resolve(store).weights
+    assert weights is not None
+    target = weights.rename(tmp_path / "big.gguf")
+    weights.symlink_to(target)
+    model = resolve(store)
+    assert model.weights == weights
+    assert model.model_info()["llama.block_count"] == 1
+    store.delete(model.name)
+    assert target.read_bytes() == WEIGHTS
+    assert not os.path.lexists(weights)
+
+
+# --- whose template is it ---
+
+GO = "{{ .System }} {{ .Prompt }}"
+
+
+def given_by_user(store: Store, name: str = "m") -> bool:
+    return resolve(store, name).is_user_template
+
+
+def test_a_template_from_a_registry_is_not_the_users(store: Store, root: Path) -> None:
+    model_folders.add(root, "m", WEIGHTS, template=GO)
+    assert not given_by_user(store)
+    assert resolve(store).prompt_path() == "jinja"
+    assert resolve(store).prompt_path(go_template=True) == "go"
+
+
+def test_a_template_made_here_is_the_users(store: Store, root: Path) -> None:
+    model_folders.add(root, "m", WEIGHTS, template=GO, newline=True)
+    assert given_by_user(store)
+    assert resolve(store).prompt_path() == "go"
+    assert resolve(store).prompt_path(go_template=False) == "jinja"
+
+
+def test_a_template_is_followed_through_its_ancestors(store: Store, root: Path) -> None:
+    made: dict[str, Any] = {"template": GO, "newline": True}
+    model_folders.add(root, "pulled", WEIGHTS, template=GO)
+    model_folders.add(root, "mine", WEIGHTS, **made)
+    for origin in ("pulled", "mine"):
+        model_folders.add(root, f"{origin}-child", WEIGHTS, **made, from_name=f"{origin}:latest")
+        model_folders.add(root, f"{origin}-grandchild", WEIGHTS, **made, from_name=f"{origin}-child:latest")
+    assert not given_by_user(store, "pulled-child")
+    assert not given_by_user(store, "pulled-grandchild")
+    assert given_by_user(store, "mine-child")
+    assert given_by_user(store, "mine-grandchild")
+
+
+@pytest.mark.parametrize("from_name", ["gone:latest", "m:latest", "a/b/c/d", "changed"])
+def test_where_the_origin_is_unknown_the_template_counts_as_the_users(store: Store, root: Path, from_name: str) -> None:
+    model_folders.add(root, "changed", WEIGHTS, template="{{ .Other }}")
+    model_folders.add(root, "m", WEIGHTS, template=GO, newline=True, from_name=from_name)
+    assert given_by_user(store)
+
+
+def test_no_template_is_nobodys(store: Store, root: Path) -> None:
+    model_folders.add(root, "m", WEIGHTS, newline=True)
+    assert not given_by_user(store)
+    with pytest.raises(LlameroError):
+        resolve(store, "other")
