@@ -1,0 +1,1 @@
+"""Making models: decisions about what a new model consists of."""
