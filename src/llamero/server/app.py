@@ -1,0 +1,179 @@
+"""The ASGI application: guard, dispatch, body limits, errors and the access log around every handler.
+
+What a route does is in `native.py`, `library.py`; sockets and the process are `process.py`'s. Source: native-api §1.3,
+§1.5 to §1.7; security §5, §9.4.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Awaitable, Callable, Sequence
+
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
+from starlette.types import Message, Receive, Scope, Send
+
+from ..dialects import native
+from ..durations import MINUTE, SECOND, format_duration
+from ..errors import Cancelled, EngineError, LlameroError, LoadFailed, TooLarge
+from .answers import BARE_JSON, JSON
+from .guard import Guard
+from .routes import Match, Routes, allow
+
+log = logging.getLogger(__name__)
+access = logging.getLogger("llamero.access")
+
+Startup = Callable[[], Awaitable[None]]
+
+
+class App:
+    def __init__(self, routes: Routes, guard: Guard, *, startup: Startup, shutdown: Startup) -> None:
+        self._routes = routes
+        self._guard = guard
+        self._startup = startup
+        self._shutdown = shutdown
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "lifespan":
+            await self._lifespan(receive, send)
+        elif scope["type"] == "http":
+            await self._http(scope, receive, send)
+
+    async def _lifespan(self, receive: Receive, send: Send) -> None:
+        while True:
+            message = await receive()
+            if message["type"] == "lifespan.startup":
+                await self._startup()
+                await send({"type": "lifespan.startup.complete"})
+            else:
+                await self._shutdown()
+                await send({"type": "lifespan.shutdown.complete"})
+                return
+
+    async def _http(self, scope: Scope, receive: Receive, send: Send) -> None:
+        started_ns = time.monotonic_ns()
+        status = 0
+        extra: Sequence[tuple[str, str]] = ()
+
+        async def sending(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                headers = [*message["headers"], *((k.lower().encode(), v.encode()) for k, v in extra)]
+                message = {**message, "headers": headers}
+            await send(message)
+
+        path = scope["raw_path"].decode("latin-1")
+        methods = self._routes.methods(path)
+        match = methods.get(scope["method"])
+        role = next((each.route.role for each in methods.values()), None)
+        verdict = self._guard.check(
+            method=scope["method"],
+            headers=scope["headers"],
+            peer=scope["client"][0] if scope["client"] else None,
+            role=match.route.role if match else role,
+            http_version=scope["http_version"],
+        )
+        extra = verdict.headers
+        if not verdict.allowed:
+            response = _bare(verdict.status, verdict.body, verdict.content_type)
+        elif match is None:
+            response = self._no_route(scope, path, methods)
+        else:
+            response = await self._answer(Request(scope, receive), match)
+        try:
+            await response(scope, receive, sending)
+        finally:
+            _log_access(scope, path, status, time.monotonic_ns() - started_ns)
+
+    async def _answer(self, request: Request, match: Match) -> Response:
+        """Run a handler; every error becomes a reply here and nowhere else."""
+        route = match.route
+        request.scope["path_params"] = match.parameters
+        try:
+            if route.upload is not None:
+                return await route.upload(request)
+            assert route.handler is not None
+            return await route.handler(request, await _body(request, route.body_limit_bytes))
+        except LlameroError as error:
+            return _error(error, bare=route.bare_json_errors or _replaces_first_line(error))
+        except ClientDisconnect:
+            return _error(Cancelled(), bare=route.bare_json_errors)
+        except Exception:
+            log.exception("a request failed unexpectedly: %s %s", route.method, route.path)
+            return _error(LlameroError("internal server error"), bare=route.bare_json_errors)
+
+    def _no_route(self, scope: Scope, path: str, methods: dict[str, Match]) -> Response:
+        method = scope["method"]
+        if methods:
+            return _bare(405, b"405 method not allowed", "text/plain", {"Allow": allow(methods)})
+        if (target := self._routes.elsewhere(method, path)) is not None:
+            query = scope["query_string"].decode("latin-1")
+            location = f"{target}?{query}" if query else target
+            if method != "GET":
+                return _bare(307, b"", None, {"Location": location})
+            link = f'<a href="{_attribute(location)}">Moved Permanently</a>.\n\n'.encode()
+            return _bare(301, link, "text/html; charset=utf-8", {"Location": location})
+        return _bare(404, b"404 page not found", "text/plain")
+
+
+def _attribute(text: str) -> str:
+    return text.replace("&", "&amp;").replace('"', "&#34;").replace("<", "&lt;").replace(">", "&gt;")
+
+
+async def _body(request: Request, limit_bytes: int) -> bytes:
+    """The whole body, or TooLarge before more of it than the limit is held."""
+    announced = request.headers.get("content-length", "")
+    if announced.isdigit() and int(announced) > limit_bytes:
+        raise TooLarge(limit_bytes)
+    parts, size = [], 0
+    async for chunk in request.stream():
+        size += len(chunk)
+        if size > limit_bytes:
+            raise TooLarge(limit_bytes)
+        parts.append(chunk)
+    return b"".join(parts)
+
+
+def _replaces_first_line(error: LlameroError) -> bool:
+    """Whether an error came from the answer itself, not from before it (native-api §1.6)."""
+    return isinstance(error, EngineError) and not isinstance(error, LoadFailed)
+
+
+def _error(error: LlameroError, *, bare: bool) -> Response:
+    headers = dict(error.headers)
+    if isinstance(error, TooLarge):
+        headers["Connection"] = "close"  # the rest of the body is not worth reading
+    return _bare(error.status, native.write_error(error), BARE_JSON if bare else JSON, headers)
+
+
+def _bare(status: int, body: bytes, content_type: str | None, headers: dict[str, str] | None = None) -> Response:
+    """A reply with exactly this content type: starlette adds a charset to text types."""
+    response = Response(body, status, headers)
+    if content_type is not None:
+        response.headers["content-type"] = content_type
+    return response
+
+
+_CONTROL = {code: f"\\x{code:02x}" for code in [*range(32), 0x7F]}
+
+
+def _log_access(scope: Scope, path: str, status: int, took_ns: int) -> None:
+    """One line in the shape that log scrapers know (cli §11)."""
+    if not access.isEnabledFor(logging.INFO):
+        return
+    if took_ns > MINUTE:
+        took_ns -= took_ns % SECOND
+    now = time.strftime("%Y/%m/%d - %H:%M:%S")
+    client = scope["client"][0] if scope["client"] else "unix"
+    shown = path[:512].translate(_CONTROL).replace('"', '\\"')
+    access.info(
+        '[GIN] %s | %3d | %13s | %15s | %-7s  "%s"',
+        now,
+        status,
+        format_duration(took_ns),
+        client,
+        scope["method"],
+        shown,
+    )

@@ -1,0 +1,75 @@
+"""What a model must be able to do for a request, said in each endpoint's words. It loads nothing.
+
+Source: native-api §2.4 to §2.6, §2.12; modelfile-templates §5.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from ..chat import prompt, schema
+from ..errors import BadRequest, UnsupportedOption
+from ..messages import GenerationRequest, Message, Think
+from ..store.models import Model
+
+
+def check_thinking(request: GenerationRequest, model: Model) -> None:
+    if request.think and "thinking" not in model.capabilities:
+        hint = ""
+        if model.config.model_family == "qwen3" or model.name.model == "deepseek-r1":
+            hint = ". Pull the model again to get the latest version with full thinking support"
+        raise BadRequest(f'"{request.model}" does not support thinking{hint}')
+
+
+def think_of(request: GenerationRequest, model: Model) -> Think:
+    """What to tell the template: a thinking model thinks unless it is told not to."""
+    if request.think is None and "thinking" in model.capabilities:
+        return True
+    return request.think
+
+
+def check_capabilities(asked_as: str, model: Model, action: str, needed: Sequence[str]) -> None:
+    """`action` is chat or generate; `needed` what the request asks for besides completion."""
+    if "image" in model.capabilities:
+        raise BadRequest("image generation models are not currently supported")
+    if "completion" not in model.capabilities:
+        raise BadRequest(f'"{asked_as}" does not support {action}')
+    missing = [capability for capability in needed if capability not in model.capabilities]
+    if missing:
+        raise BadRequest("\n".join(f"{model.name.full} does not support {capability}" for capability in missing))
+
+
+def check_images(request: GenerationRequest, model: Model, messages: Iterable[Message]) -> None:
+    if request.render_only or not any(message.images for message in messages):
+        return
+    if "vision" not in model.capabilities and "audio" not in model.capabilities:
+        raise BadRequest(f'image input is not supported by "{request.model}"')
+
+
+@dataclass(frozen=True, slots=True)
+class Constraint:
+    """What an answer must look like: a format or a grammar, never both."""
+
+    format: str | Mapping[str, Any] | None = None
+    grammar: str = ""
+
+    @classmethod
+    def of(cls, request: GenerationRequest, options: Mapping[str, Any]) -> Constraint:
+        """Checked here, before anything is loaded: the engine itself ignores what it cannot satisfy."""
+        format = schema.parse_format(request.format)
+        if isinstance(format, dict):
+            schema.check_schema(format)
+        grammar = options["grammar"]
+        if grammar:
+            if format is not None:
+                raise UnsupportedOption("grammar and format cannot be used together")
+            schema.check_grammar(grammar)
+        return cls(format, grammar)
+
+    def for_chat(self) -> dict[str, Any]:
+        return {"grammar": self.grammar} if self.grammar else prompt.chat_constraint(self.format)
+
+    def for_completion(self) -> dict[str, Any]:
+        return {"grammar": self.grammar} if self.grammar else prompt.completion_constraint(self.format)

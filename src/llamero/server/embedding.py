@@ -1,0 +1,73 @@
+"""Embeddings: texts in, vectors out, cut to the model's window. Source: native-api §3.9, §3.10; scheduler §16."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Sequence
+
+from ..errors import BadRequest, ContextTooLong, EngineError
+from ..messages import Embedded, EmbedRequest
+from .inference import Inference, Ready
+
+TOO_LONG = "the input length exceeds the context length"
+CANNOT_CUT = "input after truncation exceeds maximum context length"
+
+_LENGTH_WORDS = ("too large", "context size", "context length", "physical batch size", "exceeds the available context")
+
+
+async def embed(inference: Inference, request: EmbedRequest, *, normalize: bool) -> Embedded:
+    """One vector per input, in their order. Without inputs the model is only loaded."""
+    started_ns = time.monotonic_ns()
+    model = await inference.model(request.model, f'model "{request.model}" not found, try pulling it first')
+    job = inference.job(model, request, started_ns)
+    if request.inputs and not job.wanted.plan.embedding:
+        raise EngineError(f'"{request.model}" does not support embeddings', status=501)
+    async with inference.lease(job, request) as ready:
+        if not request.inputs:
+            return Embedded(())
+        inputs, warnings = await _cut(request, ready)
+        try:
+            rows, tokens = await ready.wire.embed(inputs)
+        except (EngineError, ContextTooLong) as error:
+            if any(words in str(error) for words in _LENGTH_WORDS):
+                raise ContextTooLong(TOO_LONG) from error
+            raise
+    vectors = tuple(_vector(row, request.dimensions, normalize=normalize) for row in rows)
+    total_ns = time.monotonic_ns() - started_ns
+    return Embedded(vectors, tokens, total_ns, ready.load_ns, (*job.warnings, *warnings))
+
+
+async def _cut(request: EmbedRequest, ready: Ready) -> tuple[list[str], list[str]]:
+    """Inputs that fit the window; what is cut is named."""
+    limit = ready.ctx_tokens - await _special_tokens(ready)
+    if limit <= 0:
+        raise BadRequest(CANNOT_CUT)
+    inputs, warnings = [], []
+    for index, text in enumerate(request.inputs):
+        if len(text.encode()) > limit:  # a token is at least one byte: shorter texts need no counting
+            tokens = await ready.wire.tokenize(text)
+            if len(tokens) > limit:
+                if not request.truncate:
+                    raise ContextTooLong(TOO_LONG)
+                text = await ready.wire.detokenize(tokens[:limit])
+                warnings.append(f"input {index} is longer than the context: {len(tokens) - limit} tokens left out")
+        inputs.append(text)
+    return inputs, warnings
+
+
+async def _special_tokens(ready: Ready) -> int:
+    """How many tokens the tokenizer puts around a text (BOS, EOS, or CLS and SEP)."""
+    return len(await ready.wire.tokenize("", add_special=True))
+
+
+def _vector(row: Sequence[float | None], dimensions: int, *, normalize: bool) -> tuple[float, ...]:
+    values = [value for value in row if value is not None and math.isfinite(value)]
+    if len(values) != len(row):
+        raise BadRequest("embedding contains NaN or Inf values")
+    if 0 < dimensions < len(values):
+        values = values[:dimensions]
+    if not normalize:
+        return tuple(values)
+    length = max(math.sqrt(math.fsum(value * value for value in values)), 1e-12)
+    return tuple(value / length for value in values)

