@@ -1,0 +1,167 @@
+"""Settings from an environment (cli §9, §10): the table, its kinds, and what is said about bad values."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from llamero import durations
+from llamero.config import BY_NAME, TABLE, Settings, describe, parse_host, parse_size
+from llamero.errors import BadRequest
+
+
+def settings(**env: str) -> Settings:
+    return Settings.from_env({"HOME": "/h", **env})
+
+
+HOSTS = [
+    ("", "http://127.0.0.1:11434", 0),
+    (":1234", "http://:1234", 0),
+    ("1.2.3.4", "http://1.2.3.4:11434", 0),
+    ("1.2.3.4:1234", "http://1.2.3.4:1234", 0),
+    ("example.com", "http://example.com:11434", 0),
+    ("example.com:1234", "http://example.com:1234", 0),
+    (":0", "http://:0", 0),
+    (":66000", "http://:11434", 1),
+    (":-1", "http://:11434", 1),
+    ("h:abc", "http://h:11434", 1),
+    ("1.2.3.4:", "http://1.2.3.4:11434", 1),
+    ("h: 80", "http://h:11434", 1),
+    ("[::1]", "http://[::1]:11434", 0),
+    ("::1", "http://[::1]:11434", 0),
+    ("[::1]:1337", "http://[::1]:1337", 0),
+    ("[::]", "http://[::]:11434", 0),
+    ("\" ' 1.2.3.4 ' \"", "http://1.2.3.4:11434", 0),
+    ("http://1.2.3.4", "http://1.2.3.4:80", 0),
+    ("http://1.2.3.4:4321", "http://1.2.3.4:4321", 0),
+    ("https://1.2.3.4", "https://1.2.3.4:443", 0),
+    ("https://example.com/ollama", "https://example.com:443/ollama", 0),
+    ("http://h:1/", "http://h:1", 0),
+    ("http://", "http://127.0.0.1:80", 0),
+    ("ollama.com", "https://ollama.com:443", 0),
+]
+
+
+@pytest.mark.parametrize(("text", "url", "warnings"), HOSTS)
+def test_partly_l18_addresses(text: str, url: str, warnings: int) -> None:
+    """Partly L-18: quirks of the reference that we mend (upper-case schemes, nonsense hosts) are not rows here."""
+    host, said = parse_host(text)
+    assert host.url == url
+    assert len(said) == warnings
+
+
+def test_upper_case_schemes_are_understood() -> None:
+    assert parse_host("HTTPS://x")[0].url == "https://x:443"
+
+
+@pytest.mark.parametrize(
+    ("text", "url"),
+    [
+        ("0.0.0.0:9", "http://127.0.0.1:9"),
+        ("[::]:9", "http://[::1]:9"),
+        (":9", "http://127.0.0.1:9"),
+        ("h:9", "http://h:9"),
+    ],
+)
+def test_clients_never_connect_to_an_unspecified_address(text: str, url: str) -> None:
+    """Partly L-21."""
+    assert settings(OLLAMA_HOST=text).host.url == url
+
+
+def test_a_list_of_addresses() -> None:
+    listen = settings(OLLAMA_HOST="127.0.0.1:1, [::1]:2").listen
+    assert [host.netloc for host in listen] == ["127.0.0.1:1", "[::1]:2"]
+
+
+@pytest.mark.parametrize(
+    ("value", "prune"),
+    [("0", False), ("false", False), ("1", True), ("T", True), ("", False), ("no", True), ("yes", True)],
+)
+def test_l101_booleans(value: str, prune: bool) -> None:
+    """L-101 with the next tests; a word that is no boolean counts as true, as in the reference, but is reported."""
+    made = settings(OLLAMA_NOPRUNE=value)
+    assert made.no_prune is prune
+    assert bool(made.warnings) == (value in ("no", "yes"))
+
+
+def test_l101_numbers_that_are_none() -> None:
+    made = settings(OLLAMA_NUM_PARALLEL="abc")
+    assert made.num_parallel == 0
+    assert made.warnings == ("invalid environment variable, using default key=OLLAMA_NUM_PARALLEL value=abc default=0",)
+
+
+@pytest.mark.parametrize(
+    ("value", "ns"),
+    [
+        ("10m", 10 * durations.MINUTE),
+        ("600", 10 * durations.MINUTE),
+        ("-1", durations.FOREVER),
+        ("-1m", durations.FOREVER),
+        ("0", 0),
+        ("1d", 5 * durations.MINUTE),
+        ("", 5 * durations.MINUTE),
+    ],
+)
+def test_l101_keep_alive(value: str, ns: int) -> None:
+    assert settings(OLLAMA_KEEP_ALIVE=value).keep_alive_ns == ns
+
+
+@pytest.mark.parametrize(("value", "level"), [("", 0), ("1", 1), ("2", 2), ("-1", -1), ("true", 1), ("false", 0)])
+def test_debug_levels(value: str, level: int) -> None:
+    assert settings(OLLAMA_DEBUG=value).debug_level == level
+
+
+def test_folders() -> None:
+    assert settings().models == Path("/h/.ollama/models")
+    assert settings(OLLAMA_MODELS="/data").models == Path("/data")
+    assert settings(LLAMERO_HOME="/own").models == Path("/own/models")
+    assert settings(OLLAMA_MODELS="/data").home == Path("/h/.ollama")
+
+
+@pytest.mark.parametrize(
+    ("text", "size"),
+    [("64MiB", 2**26), ("5MB", 5_000_000), ("1.5 GiB", 3 * 2**29), ("10", 10), ("1kb", 1000), ("0", 0)],
+)
+def test_sizes(text: str, size: int) -> None:
+    assert parse_size(text) == size
+
+
+@pytest.mark.parametrize("text", ["", "MB", "-1", "1 XB", "nan", "inf", "1e400"])
+def test_texts_that_are_no_size(text: str) -> None:
+    with pytest.raises(BadRequest):
+        parse_size(text)
+
+
+def test_variables_that_nothing_honours_are_reported_when_set() -> None:
+    silent = [variable.name for variable in TABLE if not variable.honoured_by]
+    ours = [name for name in silent if name.startswith(("OLLAMA_", "LLAMERO_"))]
+    assert ours, "the day this fails, the rule about them can go"
+    for name in ours:
+        assert settings(**{name: "1"}).warnings == (f"{name} is known but has no effect in this version",)
+
+
+def test_names_that_look_like_ours_are_reported() -> None:
+    assert settings(OLLAMA_HOTS="x").warnings == ("OLLAMA_HOTS is not a variable of this program and has no effect",)
+
+
+def test_every_row_of_the_table_is_unique() -> None:
+    assert len(BY_NAME) == len(TABLE)
+
+
+def test_engines_inherit_devices_but_no_secrets() -> None:
+    env = settings(
+        PATH="/bin", CUDA_VISIBLE_DEVICES="0", OLLAMA_API_KEY="k" * 20, HTTPS_PROXY="http://p", AWS_SECRET_KEY="s"
+    ).engine_env
+    assert env == {"PATH": "/bin", "CUDA_VISIBLE_DEVICES": "0"}
+
+
+def test_the_start_log_shows_values_but_no_secret() -> None:
+    text = describe(
+        {"OLLAMA_KEEP_ALIVE": "9m", "OLLAMA_API_KEY": "hunter2hunter2", "HTTPS_PROXY": "http://u:pw@proxy:1"}
+    )
+    assert "OLLAMA_KEEP_ALIVE:9m" in text
+    assert "OLLAMA_API_KEY:[set]" in text
+    assert "HTTPS_PROXY:http://[redacted]@proxy:1" in text
+    assert "hunter2" not in text
+    assert ":pw" not in text
