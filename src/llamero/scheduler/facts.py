@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ..errors import BadRequest
+from ..store.manifests import PROJECTOR
 from ..store.models import Model
 from .plan import ModelFacts
 
@@ -13,21 +14,24 @@ def facts_of(model: Model) -> ModelFacts:
     if gguf is None or model.weights is None:
         stored_as = model.config.model_format or "an unknown format"
         raise BadRequest(f'"{model.name.display}" is stored as {stored_as}, which cannot be run')
-    heads = gguf.get_int("attention.head_count")
+    layers = gguf.get_int("block_count")
+    heads = max(gguf.get_ints("attention.head_count"), default=0)
+    kv_heads = gguf.get_ints("attention.head_count_kv")
     return ModelFacts(
         key=str(model.weights_digest),
         path=model.weights,
         size_bytes=gguf.size_bytes,
         projectors=model.projectors,
-        projector_bytes=sum(path.stat().st_size for path in model.projectors),
+        projector_bytes=sum(layer.size_bytes for layer in model.manifest.of_type(PROJECTOR)),
         adapters=model.adapters,
         family=gguf.architecture,
         families=tuple(model.config.model_families or (gguf.architecture,)),
         train_ctx_tokens=gguf.get_int("context_length"),
-        layers=gguf.get_int("block_count"),
+        layers=layers,
         embedding_length=gguf.get_int("embedding_length"),
         heads=heads,
-        kv_heads=gguf.get_int("attention.head_count_kv", heads),
+        kv_heads_min=min(kv_heads, default=1),
+        kv_heads_total=sum(kv_heads) if len(kv_heads) > 1 else layers * (kv_heads[0] if kv_heads else heads),
         key_length=gguf.get_int("attention.key_length"),
         value_length=gguf.get_int("attention.value_length"),
         vocabulary=gguf.get_int("vocab_size"),

@@ -11,11 +11,12 @@ import asyncio
 import contextlib
 import logging
 from collections import deque
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from enum import Enum, auto
-from typing import Any, Protocol
+from functools import partial
+from typing import Any, Protocol, TypeVar
 
 from ..durations import FOREVER, SECOND
 from ..engines import Engine, MemoryUse, Progress
@@ -24,6 +25,10 @@ from . import plan
 from .plan import Machine, Wanted
 
 log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+STOPPING = "the server is stopping"
 
 
 class Effects(Protocol):
@@ -75,9 +80,8 @@ class Runner:
     expires_at_ns: int | None = None
     """None until it was idle for the first time."""
     progress: float = 0.0
-    loading: asyncio.Task[None] | None = None
+    loading: asyncio.Task[Engine] | None = None
     cancel_timer: Callable[[], None] | None = None
-    timer_epoch: int = 0
 
     @property
     def key(self) -> str:
@@ -90,6 +94,10 @@ class Runner:
     @property
     def usable(self) -> bool:
         return self.state is State.READY and self.engine is not None and self.engine.alive
+
+    def serves(self, wanted: Wanted) -> bool:
+        """Whether it suits a request now, or will as soon as it is loaded."""
+        return (self.usable or self.state is State.LOADING) and not plan.must_reload(self.wanted, wanted)
 
 
 @dataclass(eq=False, slots=True)
@@ -104,13 +112,12 @@ class Ticket:
     lease: Lease | None = None
 
 
-@dataclass(eq=False, slots=True)
+@dataclass(frozen=True, eq=False, slots=True)
 class Lease:
     """The right to use a loaded engine until it is released."""
 
     runner: Runner
     engine: Engine
-    released: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,7 +183,6 @@ class _LoadFailed:
 @dataclass(frozen=True, slots=True)
 class _Expired:
     runner: Runner
-    epoch: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,10 +202,15 @@ class _Unload:
 
 @dataclass(frozen=True, slots=True)
 class _Close:
-    pass
+    """Take nothing on any more."""
 
 
-_Event = _Asked | _GaveUp | _Released | _Loaded | _LoadFailed | _Expired | _Died | _Stopped | _Unload | _Close
+@dataclass(frozen=True, slots=True)
+class _End:
+    """Stop every engine, also those in use."""
+
+
+_Event = _Asked | _GaveUp | _Released | _Loaded | _LoadFailed | _Expired | _Died | _Stopped | _Unload | _Close | _End
 
 
 class Scheduler:
@@ -211,8 +222,12 @@ class Scheduler:
         self._events: asyncio.Queue[_Event] = asyncio.Queue()
         self._runners: dict[str, Runner] = {}
         self._pending: deque[Ticket] = deque()
-        self._tasks: set[asyncio.Task[None]] = set()
+        """Those who wait for the loader, which serves the first of them."""
+        self._victim: Runner | None = None
+        """The engine that was chosen to go and whose last lease the loader awaits."""
+        self._tasks: set[asyncio.Task[Any]] = set()
         self._closing = False
+        self._ending = False
         self._quiet = asyncio.Event()
         """Set once the server stops and no lease is left."""
         self._main: asyncio.Task[None] | None = None
@@ -223,18 +238,14 @@ class Scheduler:
         self._main = asyncio.create_task(self._run(), name="scheduler")
 
     async def close(self, timeout_s: float) -> None:
-        """Refuse everybody who waits, give running requests `timeout_s`, then end every engine."""
+        """Refuse everybody who waits, give running requests `timeout_s`, then end every engine. Safe to call twice."""
+        if self._main is None or self._main.done():
+            return
         self._events.put_nowait(_Close())
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self._quiet.wait(), timeout_s)
-        for runner in list(self._runners.values()):
-            if runner.state is not State.STOPPING:
-                self._stop(runner)
-        while self._tasks:
-            await asyncio.wait(self._tasks)
-            await asyncio.sleep(0)
-        if self._main is not None:
-            self._main.cancel()
+        self._events.put_nowait(_End())
+        await self._main
 
     @asynccontextmanager
     async def lease(self, wanted: Wanted, model: Any, keep_alive_ns: int | None) -> AsyncIterator[Lease]:
@@ -242,6 +253,8 @@ class Scheduler:
 
         Raises Busy (a queue is full, or the server stops), OutOfMemory (does not fit), LoadFailed.
         """
+        if self._main is not None and self._main.done():
+            raise Busy(STOPPING)
         loop = asyncio.get_running_loop()
         ticket = Ticket(wanted, model, keep_alive_ns, loop.create_future(), loop.time())
         self._events.put_nowait(_Asked(ticket))
@@ -276,12 +289,12 @@ class Scheduler:
     @property
     def idle(self) -> bool:
         """Whether nothing is loaded, loading, waited for or being stopped."""
-        return not (self._runners or self._pending or self._tasks or not self._events.empty())
+        return not (self._runners or self._pending or self._tasks)
 
     # --- the task --------------------------------------------------------------------------------------------------
 
     async def _run(self) -> None:
-        while True:
+        while not (self._ending and not self._runners and self._events.empty()):
             event = await self._events.get()
             try:
                 self._handle(event)
@@ -300,8 +313,8 @@ class Scheduler:
                 self._on_loaded(runner, engine)
             case _LoadFailed(runner, error):
                 self._on_load_failed(runner, error)
-            case _Expired(runner, epoch):
-                if runner.timer_epoch == epoch and runner.state is State.READY and runner.refs == 0:
+            case _Expired(runner):
+                if runner.state is State.READY and runner.refs == 0:  # else somebody was quicker
                     self._stop(runner)
             case _Died(runner):
                 self._on_died(runner)
@@ -313,88 +326,95 @@ class Scheduler:
                     self._retire(found)
             case _Close():
                 self._on_close()
+            case _End():
+                self._ending = True
+                for runner in self._runners.values():
+                    if runner.state is not State.STOPPING:
+                        self._stop(runner)
 
     def _on_asked(self, ticket: Ticket) -> None:
         """1. The server stops: refuse.
         2. A loaded engine that suits: lease it at once, or wait for one of its slots; the load queue is bypassed.
-        3. An engine that suits is being loaded: wait with those who wait for it.
-        4. Otherwise queue for the loader, unless the queue is full.
+        3. The load queue is full: refuse. The request that the loader serves does not count.
+        4. An engine that suits is being loaded: wait with those who wait for it.
+        5. Otherwise queue for the loader.
         """
-        if self._closing:  # 1
-            self._refuse(ticket, Busy("the server is stopping"))
-            return
         runner = self._runners.get(ticket.wanted.plan.key)
-        suits = runner is not None and not plan.must_reload(runner.wanted, ticket.wanted)
-        if runner is not None and suits and (runner.usable or runner.state is State.LOADING):  # 2, 3
-            if runner.state is State.READY and runner.free_slots > 0 and not runner.waiting:
-                self._grant(runner, ticket)
-            elif len(runner.waiting) >= self._limits.max_waiting:
-                self._refuse(ticket, Busy())
-            else:
-                runner.waiting.append(ticket)
-        elif len(self._pending) >= self._limits.max_queue:  # 4
+        if runner is not None and not runner.serves(ticket.wanted):
+            runner = None
+        if self._closing:  # 1
+            self._refuse(ticket, Busy(STOPPING))
+        elif runner is not None and runner.state is State.READY:  # 2
+            self._join(runner, ticket)
+        elif self._queued > self._limits.max_queue:  # 3
             self._refuse(ticket, Busy())
-        else:
+        elif runner is not None:  # 4
+            self._join(runner, ticket)
+        else:  # 5
             self._pending.append(ticket)
             self._advance()
+
+    def _join(self, runner: Runner, ticket: Ticket) -> None:
+        """A slot of this engine: now, or in turn. Those who wait for it to load have all its slots before them."""
+        if runner.state is State.READY and runner.free_slots > 0:
+            self._grant(runner, ticket)
+        elif len(runner.waiting) < runner.free_slots + self._limits.max_waiting:
+            runner.waiting.append(ticket)
+        else:
+            self._refuse(ticket, Busy())
 
     def _on_gave_up(self, ticket: Ticket) -> None:
         if ticket.lease is not None:  # it was granted in the same moment
             self._on_released(ticket.lease)
-            return
-        if ticket in self._pending:
+        elif ticket in self._pending:
             self._pending.remove(ticket)
             self._advance()
-            return
-        for runner in self._runners.values():
-            if ticket in runner.waiting:
-                runner.waiting.remove(ticket)
-                if runner.state is State.LOADING and not runner.waiting and runner.loading is not None:
-                    runner.loading.cancel()  # nobody waits for this load any more
-                return
+        else:
+            for runner in self._runners.values():
+                if ticket in runner.waiting:
+                    runner.waiting.remove(ticket)
+                    if runner.state is State.LOADING and not runner.waiting:
+                        self._stop(runner)  # nobody waits for this load any more
+                    return
 
     def _on_released(self, lease: Lease) -> None:
-        if lease.released:
-            return
-        lease.released = True
         runner = lease.runner
         runner.refs -= 1
         self._notice_quiet()
         if runner.state is not State.READY:
             return
-        if not runner.usable:
+        if runner.usable:
+            self._serve(runner)
+            self._advance()
+        else:
             self._on_died(runner)
-        elif runner.waiting:
+
+    def _serve(self, runner: Runner) -> None:
+        """Hand free slots to those who wait, oldest first. When nobody is left, the keep-alive clock starts."""
+        while runner.waiting and runner.free_slots > 0:
             self._grant(runner, runner.waiting.popleft())
-        elif runner.refs == 0:
+        if runner.refs == 0:
             self._on_idle(runner)
-        self._advance()
 
     def _on_idle(self, runner: Runner) -> None:
-        runner.expires_at_ns = self._expiry_from_now(runner)
+        runner.expires_at_ns = self._effects.now_ns() + runner.keep_alive_ns
         if runner.keep_alive_ns <= 0:
             self._stop(runner)
         elif runner.keep_alive_ns < FOREVER:
-            runner.timer_epoch += 1
-            expired = _Expired(runner, runner.timer_epoch)
-            self._drop_timer(runner)
             runner.cancel_timer = self._effects.call_later(
-                runner.keep_alive_ns / SECOND, lambda: self._events.put_nowait(expired)
+                runner.keep_alive_ns / SECOND, lambda: self._events.put_nowait(_Expired(runner))
             )
 
     def _on_loaded(self, runner: Runner, engine: Engine) -> None:
         runner.engine = engine
         runner.loading = None
-        if runner.state is State.STOPPING:  # the server is being closed
-            self._end(runner)
+        if runner.state is State.STOPPING:  # it was not wanted any more, and the cancelling came too late
+            self._end(runner, engine)
             return
         runner.state = State.READY
         runner.progress = 1.0
         engine.exited.add_done_callback(lambda _: self._events.put_nowait(_Died(runner)))
-        while runner.waiting and runner.free_slots > 0:
-            self._grant(runner, runner.waiting.popleft())
-        if runner.refs == 0:
-            self._on_idle(runner)
+        self._serve(runner)
         self._advance()
 
     def _on_load_failed(self, runner: Runner, error: LlameroError) -> None:
@@ -418,121 +438,134 @@ class Scheduler:
             runner.engine.last_error,
         )
         self._stop(runner)
-        self._pending.extendleft(reversed(runner.waiting))
+        self._pending.extendleft(reversed(runner.waiting))  # they were let in once: the queue's bound is not for them
         runner.waiting.clear()
         self._advance()
 
     def _on_close(self) -> None:
         self._closing = True
-        stopping = Busy("the server is stopping")
+        stopping = Busy(STOPPING)
         for ticket in [*self._pending, *(t for runner in self._runners.values() for t in runner.waiting)]:
             self._refuse(ticket, stopping)
         self._pending.clear()
         for runner in self._runners.values():
             runner.waiting.clear()
-            if runner.loading is not None:
-                runner.loading.cancel()
+            if runner.state is State.LOADING:
+                self._stop(runner)
         self._notice_quiet()
 
     # --- loading and evicting --------------------------------------------------------------------------------------
 
+    @property
+    def _queued(self) -> int:
+        """Requests that wait for the loader, the one that it serves included."""
+        joined = sum(len(runner.waiting) for runner in self._runners.values() if runner.state is State.LOADING)
+        return len(self._pending) + joined
+
     def _advance(self) -> None:
         """The loader: take the oldest request as far as it can go now. Called after everything that may free its way.
 
-        0. One thing at a time: while an engine is loading or stopping, everybody queues.
-        1. Its model is loaded and suits after all: lease.
-        2. Its model is loaded with other settings: retire that engine first.
-        3. As many models as allowed are loaded: retire one.
-        4. It does not fit beside what is loaded: retire one.
-        5. It does not fit at all: refuse, with the figures.
-        6. Load it.
+        1. Its client has gone: skip it.
+        2. One thing at a time: while an engine is loading or stopping, everybody queues.
+        3. Its model is loaded and suits after all: lease.
+        4. Its model is loaded with other settings: retire that engine first.
+        5. As many models as allowed are loaded: retire one.
+        6. It does not fit beside what is loaded: retire one.
+        7. It does not fit at all: refuse, with the figures.
+        8. Load it.
         """
-        while self._pending and not self._closing:
-            if any(runner.state is not State.READY for runner in self._runners.values()):  # 0
-                return
+        while self._pending:
             ticket = self._pending[0]
-            runner = self._runners.get(ticket.wanted.plan.key)
-            if runner is not None:
-                if runner.usable and not plan.must_reload(runner.wanted, ticket.wanted):  # 1
-                    self._pending.popleft()
-                    self._on_asked(ticket)
-                    continue
-                self._retire(runner)  # 2
+            if ticket.future.done():  # 1
+                self._pending.popleft()
+                continue
+            if any(runner.state is not State.READY for runner in self._runners.values()):  # 2
                 return
-            machine = self._effects.machine(self._used())
-            if len(self._runners) >= self._limits.max_loaded():  # 3
+            runner = self._runners.get(ticket.wanted.plan.key)
+            if runner is not None and runner.serves(ticket.wanted):  # 3
+                self._join(runner, self._pending.popleft())
+                continue
+            if runner is not None:  # 4
+                self._retire(runner)
+                return
+            if len(self._runners) >= self._limits.max_loaded():  # 5
                 self._retire_one()
                 return
-            if not plan.fits(ticket.wanted, machine, others_loaded=bool(self._runners)):
-                if self._runners:  # 4
-                    self._retire_one()
-                    return
-                self._pending.popleft()  # 5
-                self._refuse(ticket, OutOfMemory(plan.too_large(ticket.wanted, machine)))
-                continue
-            self._pending.popleft()  # 6
-            self._load(ticket)
+            machine = self._effects.machine(self._used())
+            if plan.fits(ticket.wanted, machine, others_loaded=bool(self._runners)):  # 8
+                self._load(ticket)
+                return
+            if self._runners:  # 6
+                self._retire_one()
+                return
+            self._pending.popleft()  # 7
+            self._refuse(ticket, OutOfMemory(plan.too_large(ticket.wanted, machine)))
 
-    def _load(self, ticket: Ticket) -> None:
-        keep_alive = self._limits.keep_alive_ns if ticket.keep_alive_ns is None else ticket.keep_alive_ns
-        runner = Runner(ticket.wanted, ticket.model, keep_alive)
-        runner.waiting.append(ticket)
-        for other in [t for t in self._pending if t.wanted.plan.key == runner.key]:
-            if not plan.must_reload(runner.wanted, other.wanted):
-                self._pending.remove(other)
-                runner.waiting.append(other)
+    def _load(self, first: Ticket) -> None:
+        """Start an engine for the first of the queue, and for those right behind it whom it suits as well."""
+        runner = Runner(first.wanted, first.model, self._limits.keep_alive_ns)
         self._runners[runner.key] = runner
-        runner.loading = self._spawn(self._start(runner), f"load {runner.wanted.plan.model.name}")
+        while self._pending and runner.serves(self._pending[0].wanted):
+            self._join(runner, self._pending.popleft())
 
-    async def _start(self, runner: Runner) -> None:
         def progress(share: float) -> None:
             runner.progress = share
 
-        try:
-            engine = await self._effects.start(runner.wanted, progress)
-        except asyncio.CancelledError:
-            self._events.put_nowait(_LoadFailed(runner, Cancelled()))
-        except LlameroError as error:
-            self._events.put_nowait(_LoadFailed(runner, error))
-        except Exception as error:
-            log.exception("loading failed unexpectedly")
-            self._events.put_nowait(_LoadFailed(runner, LlameroError(f"loading failed: {error}")))
-        else:
-            self._events.put_nowait(_Loaded(runner, engine))
+        work = self._effects.start(runner.wanted, progress)
+        runner.loading = self._spawn(work, f"load {runner.wanted.plan.model.name}")
+        runner.loading.add_done_callback(partial(self._report_load, runner))
+
+    def _report_load(self, runner: Runner, task: asyncio.Task[Engine]) -> None:
+        """What became of a load. It is read off the task, since one that is cancelled before it began runs no code."""
+        error = Cancelled() if task.cancelled() else task.exception()
+        if error is None:
+            self._events.put_nowait(_Loaded(runner, task.result()))
+            return
+        if not isinstance(error, LlameroError):
+            log.error("loading failed unexpectedly", exc_info=error)
+            error = LlameroError(f"loading failed: {error}")
+        self._events.put_nowait(_LoadFailed(runner, error))
 
     def _retire_one(self) -> None:
-        candidates = {
-            key: plan.Candidate(key, runner.wanted.plan.model, runner.keep_alive_ns, runner.refs > 0)
+        if self._victim is not None and self._victim.keep_alive_ns == 0:
+            return  # it is awaited, whoever else has become idle meanwhile
+        candidates = [
+            plan.Candidate(key, runner.wanted.plan.model, runner.keep_alive_ns, runner.refs > 0)
             for key, runner in self._runners.items()
-        }
-        victim = plan.choose_victim(candidates.values())
+        ]
+        victim = plan.choose_victim(candidates)
         if victim is not None:
-            self._retire(self._runners[victim.key])
+            self._victim = self._runners[victim.key]
+            self._retire(self._victim)
 
     def _retire(self, runner: Runner) -> None:
-        """Let an engine go: now when it is idle, else when its last lease ends. Running requests are never cut."""
+        """Let an engine go: now when it is idle, else when its last lease ends. Running requests are never cut.
+
+        Only a request that comes later may bring a keep-alive with which the engine stays.
+        """
         runner.keep_alive_ns = 0
         runner.expires_at_ns = self._effects.now_ns()
-        if runner.state is State.READY and runner.refs == 0 and not runner.waiting:
+        for ticket in runner.waiting:
+            ticket.keep_alive_ns = None
+        if runner.state is State.READY and runner.refs == 0:
             self._stop(runner)
 
     def _stop(self, runner: Runner) -> None:
         self._drop_timer(runner)
         runner.state = State.STOPPING
         if runner.engine is not None:
-            self._end(runner)
+            self._end(runner, runner.engine)
         elif runner.loading is not None:
             runner.loading.cancel()
 
-    def _end(self, runner: Runner) -> None:
-        async def end(engine: Engine) -> None:
-            try:
-                await self._effects.stop(engine)
-            finally:
-                self._events.put_nowait(_Stopped(runner))
+    def _end(self, runner: Runner, engine: Engine) -> None:
+        task = self._spawn(self._effects.stop(engine), f"stop {engine.pid}")
+        task.add_done_callback(partial(self._report_stop, runner))
 
-        assert runner.engine is not None
-        self._spawn(end(runner.engine), f"stop {runner.engine.pid}")
+    def _report_stop(self, runner: Runner, task: asyncio.Task[None]) -> None:
+        if not task.cancelled() and (error := task.exception()) is not None:
+            log.error("stopping an engine failed model=%s", runner.wanted.plan.model.name, exc_info=error)
+        self._events.put_nowait(_Stopped(runner))
 
     # --- small steps -----------------------------------------------------------------------------------------------
 
@@ -558,8 +591,9 @@ class Scheduler:
 
     def _forget(self, runner: Runner) -> None:
         self._drop_timer(runner)
-        if self._runners.get(runner.key) is runner:
-            del self._runners[runner.key]
+        if self._victim is runner:
+            self._victim = None
+        del self._runners[runner.key]
 
     @staticmethod
     def _drop_timer(runner: Runner) -> None:
@@ -567,22 +601,19 @@ class Scheduler:
             runner.cancel_timer()
             runner.cancel_timer = None
 
-    def _expiry(self, runner: Runner, now_ns: int) -> int:
-        if runner.refs == 0 and runner.expires_at_ns is not None:
+    @staticmethod
+    def _expiry(runner: Runner, now_ns: int) -> int:
+        """When it will go if nobody comes. One that was retired in use shows as stopping until its last lease ends."""
+        if runner.expires_at_ns is not None and (runner.refs == 0 or runner.keep_alive_ns == 0):
             return runner.expires_at_ns
-        if runner.expires_at_ns is not None and runner.keep_alive_ns == 0:
-            return runner.expires_at_ns  # retired: it shows as stopping until its last lease ends
         return now_ns + runner.keep_alive_ns
-
-    def _expiry_from_now(self, runner: Runner) -> int:
-        return self._effects.now_ns() + runner.keep_alive_ns
 
     def _used(self) -> MemoryUse:
         uses = [_memory(runner) for runner in self._runners.values()]
         return MemoryUse(sum(use.total_bytes for use in uses), sum(use.vram_bytes for use in uses))
 
-    def _spawn(self, work: Any, name: str) -> asyncio.Task[None]:
-        task: asyncio.Task[None] = asyncio.create_task(work, name=name)
+    def _spawn(self, work: Coroutine[Any, Any, T], name: str) -> asyncio.Task[T]:
+        task = asyncio.create_task(work, name=name)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return task

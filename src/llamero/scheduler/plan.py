@@ -6,17 +6,23 @@ It starts and stops nothing (`loop.py`) and measures nothing: machine figures co
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from ..durations import FOREVER
 from ..engines import LoadPlan
 
 MIN_CTX_TOKENS = 4
+MIN_BATCH_TOKENS = 32
+"""The engine aborts on a batch of one token, and anything below this only makes it slow."""
 MIN_VISION_CTX_TOKENS = 2048
 """A picture alone takes hundreds of tokens."""
+
+MAX_THREADS = 1024
+"""More than any machine has cores; the engine would start as many as it is told."""
+MAX_GPUS = 16
+"""What llama.cpp is built for."""
 
 GIB = 2**30
 CTX_TIERS = ((47 * GIB, 262_144), (23 * GIB, 32_768))
@@ -64,7 +70,11 @@ class ModelFacts:
     layers: int = 0
     embedding_length: int = 0
     heads: int = 0
-    kv_heads: int = 0
+    """Most of any layer; 0: unknown."""
+    kv_heads_min: int = 1
+    """Fewest of any layer, 1 when unknown (scheduler §8.2)."""
+    kv_heads_total: int = 0
+    """Of all layers together."""
     key_length: int = 0
     """Elements of one head's key; 0: embedding_length / heads."""
     value_length: int = 0
@@ -111,6 +121,8 @@ class Wanted:
     estimate_bytes: int
     predicted_bytes: int
     """The reference's estimate, whose thresholds decide what fits beside others on GPUs."""
+    partial_offload: bool = False
+    """Whether the request itself sends only a part of the layers to the GPU."""
     warnings: tuple[str, ...] = ()
 
 
@@ -119,7 +131,7 @@ def want(
 ) -> Wanted:
     """The plan for one request. `options` are the effective ones (defaults, model, request)."""
     ctx, auto_ctx, warnings = _context(facts, options, machine, defaults)
-    slots = _slots(facts, defaults)
+    slots = _slots(facts, defaults, warnings)
     on_cpu = not machine.has_gpu or options["num_gpu"] == 0
     batch = options["num_batch"]
     plan = LoadPlan(
@@ -130,20 +142,20 @@ def want(
         ctx_tokens=ctx,
         slots=slots,
         batch_tokens=_clamp_batch(batch, ctx * slots, warnings) if batch else _automatic_batch(facts, ctx * slots),
-        gpu_layers=_clamp("num_gpu", options["num_gpu"], -1, max(facts.layers, 0) + 1, warnings)
-        if facts.layers
-        else -1,
-        main_gpu=options["main_gpu"],
+        gpu_layers=_clamp("num_gpu", options["num_gpu"], -1, facts.layers + 1, warnings),
+        main_gpu=_main_gpu(options["main_gpu"], warnings),
         use_mmap=not on_cpu if options["use_mmap"] is None else options["use_mmap"],
         threads=_clamp("num_thread", options["num_thread"], 0, MAX_THREADS, warnings),
         embedding=facts.is_embedder,
         kv_type=defaults.kv_type,
         flash_attention=defaults.flash_attention,
         context_shift=_shift(facts, shift),
-        keep_tokens=max(0, options["num_keep"]),
+        keep_tokens=max(0, min(ctx, options["num_keep"])),
         cache_ram_mib=int(min(512, machine.ram_total_bytes * 0.05 / 2**20)),
         fit=machine.has_gpu,
     )
+    if options["draft_num_predict"]:
+        warnings.append("draft_num_predict has no effect: draft models are not supported yet")
     return Wanted(
         plan,
         auto_ctx=auto_ctx,
@@ -152,11 +164,9 @@ def want(
         auto_gpu=options["num_gpu"] < 0,
         estimate_bytes=estimate(facts, plan),
         predicted_bytes=predict(facts, plan),
+        partial_offload=0 < plan.gpu_layers <= facts.layers,
         warnings=tuple(warnings),
     )
-
-
-MAX_THREADS = 1024
 
 
 def _context(
@@ -186,8 +196,12 @@ def tier(gpu_total_bytes: int) -> int:
     return next((ctx for least, ctx in CTX_TIERS if gpu_total_bytes >= least), DEFAULT_CTX_TOKENS)
 
 
-def _slots(facts: ModelFacts, defaults: Defaults) -> int:
-    if facts.is_embedder or facts.family in SINGLE_SLOT_FAMILIES:
+def _slots(facts: ModelFacts, defaults: Defaults, warnings: list[str]) -> int:
+    if facts.is_embedder:
+        return 1
+    if facts.family in SINGLE_SLOT_FAMILIES:
+        if defaults.slots > 1:
+            warnings.append(f"{facts.family} models answer one request at a time: OLLAMA_NUM_PARALLEL has no effect")
         return 1
     return max(1, defaults.slots)
 
@@ -199,7 +213,11 @@ def _automatic_batch(facts: ModelFacts, total_ctx: int) -> int:
 
 
 def _clamp_batch(batch: int, total_ctx: int, warnings: list[str]) -> int:
-    return _clamp("num_batch", batch, 1, max(1, total_ctx), warnings)
+    return _clamp("num_batch", batch, MIN_BATCH_TOKENS, max(MIN_BATCH_TOKENS, total_ctx), warnings)
+
+
+def _main_gpu(index: int | None, warnings: list[str]) -> int | None:
+    return None if index is None else _clamp("main_gpu", index, 0, MAX_GPUS - 1, warnings)
 
 
 def _clamp(name: str, value: int, least: int, most: int, warnings: list[str]) -> int:
@@ -226,7 +244,7 @@ def estimate(facts: ModelFacts, plan: LoadPlan) -> int:
 def _kv_bytes(facts: ModelFacts, plan: LoadPlan) -> int:
     head = facts.embedding_length // facts.heads if facts.heads else 0
     width = (facts.key_length or head) + (facts.value_length or head)
-    elements = facts.layers * (facts.kv_heads or facts.heads) * width * plan.total_ctx_tokens
+    elements = facts.kv_heads_total * width * plan.total_ctx_tokens
     return int(elements * KV_TYPE_BYTES[plan.kv_type or "f16"])
 
 
@@ -244,7 +262,7 @@ def predict(facts: ModelFacts, plan: LoadPlan) -> int:
     surcharge = 0
     if not facts.is_embedder:
         surcharge = {1024: 768 * 2**20, 2048: 2 * GIB}.get(plan.batch_tokens, 0)
-    return facts.size_bytes + 2 * facts.layers * max(1, facts.kv_heads) * head * ctx * 2 + surcharge
+    return facts.size_bytes + 2 * facts.layers * facts.kv_heads_min * head * ctx * 2 + surcharge
 
 
 def must_reload(loaded: Wanted, wanted: Wanted) -> bool:
@@ -275,7 +293,7 @@ class Candidate:
 
 def choose_victim(candidates: Iterable[Candidate]) -> Candidate | None:
     """Who must go: shortest keep-alive first (for ever last), then by path; an idle one before any busy one."""
-    ordered = sorted(candidates, key=lambda c: (min(c.keep_alive_ns, FOREVER), str(c.path), c.key))
+    ordered = sorted(candidates, key=lambda c: (c.keep_alive_ns, str(c.path), c.key))
     return next((c for c in ordered if not c.busy), ordered[0] if ordered else None)
 
 
@@ -286,8 +304,9 @@ def max_loaded(setting: int, gpus: int) -> int:
 def fits(wanted: Wanted, machine: Machine, *, others_loaded: bool) -> bool:
     """Whether a model may be loaded now, beside what is loaded already."""
     if machine.has_gpu and wanted.plan.gpu_layers != 0:
-        partial_offload = wanted.plan.gpu_layers > 0
-        return not others_loaded or partial_offload or wanted.predicted_bytes <= FIT_SHARE * machine.gpu_free_bytes
+        return (
+            not others_loaded or wanted.partial_offload or wanted.predicted_bytes <= FIT_SHARE * machine.gpu_free_bytes
+        )
     return wanted.estimate_bytes <= machine.ram_available_bytes
 
 
@@ -305,7 +324,3 @@ def binary_size(size_bytes: int) -> str:
             return f"{size_bytes} B" if unit == "B" else f"{value:.1f} {unit}"
         value /= 1024
     raise AssertionError("unreachable")
-
-
-def shortest(names: Sequence[str]) -> str:
-    return min(names, key=lambda name: (len(name), name))

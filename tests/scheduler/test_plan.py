@@ -1,0 +1,409 @@
+"""What a request needs loaded, what that costs, when it forces a reload, and who must go for it: pure arithmetic."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from llamero.config import KV_CACHE_TYPES
+from llamero.durations import FOREVER, MINUTE
+from llamero.engines import Endpoint
+from llamero.engines.llamacpp import arguments
+from llamero.options import merge_options
+from llamero.scheduler.plan import (
+    KV_TYPE_BYTES,
+    SINGLE_SLOT_FAMILIES,
+    Candidate,
+    Defaults,
+    Machine,
+    ModelFacts,
+    Wanted,
+    binary_size,
+    choose_victim,
+    fits,
+    max_loaded,
+    must_reload,
+    predict,
+    tier,
+    too_large,
+    want,
+)
+from tests.scheduler.world import GIB, facts
+
+MIB = 2**20
+CPU = Machine(ram_available_bytes=8 * GIB, ram_total_bytes=16 * GIB)
+GPU = Machine(ram_available_bytes=8 * GIB, ram_total_bytes=9 * GIB, gpu_total_bytes=24 * GIB, gpu_free_bytes=20 * GIB)
+LLAMA = facts("llama", train_ctx_tokens=131_072, layers=32, embedding_length=4096, heads=32, kv_heads_min=8)
+
+UNSET = Defaults()
+
+
+def wanted(
+    model: ModelFacts = LLAMA,
+    machine: Machine = CPU,
+    defaults: Defaults = UNSET,
+    *,
+    shift: bool | None = None,
+    **options: Any,
+) -> Wanted:
+    return want(model, merge_options(options), shift, machine, defaults)
+
+
+def flags(each: Wanted) -> str:
+    return " ".join(arguments(each.plan, Endpoint("secret", socket="/s")))
+
+
+# --- the context window ---
+
+
+@pytest.mark.parametrize(
+    ("gpu_gib", "ctx"), [(0, 4096), (22.9, 4096), (23, 32_768), (46.9, 32_768), (47, 262_144), (640, 262_144)]
+)
+def test_r40_gpu_memory_decides_the_default_context(gpu_gib: float, ctx: int) -> None:
+    assert tier(int(gpu_gib * GIB)) == ctx
+    machine = replace(CPU, gpu_total_bytes=int(gpu_gib * GIB))
+    assert wanted(facts("m"), machine).plan.ctx_tokens == ctx
+
+
+VISION = facts("v", train_ctx_tokens=131_072, has_vision=True)
+
+
+@pytest.mark.parametrize(
+    ("model", "request_ctx", "modelfile", "env", "ctx", "auto"),
+    [
+        pytest.param(LLAMA, 1000, 2000, 3000, 1000, False, id="R-41 the request comes first"),
+        pytest.param(LLAMA, None, 2000, 3000, 2000, False, id="R-41 then the Modelfile"),
+        pytest.param(LLAMA, None, None, 3000, 3000, False, id="R-41 then the environment"),
+        pytest.param(LLAMA, None, None, 0, 4096, True, id="R-41 then the memory, which alone counts as automatic"),
+        pytest.param(LLAMA, 1, None, 0, 4, False, id="R-41 floor of 4"),
+        pytest.param(LLAMA, -7, None, 0, 4, False, id="R-41 floor of 4, negative"),
+        pytest.param(LLAMA, None, None, 2, 4, False, id="R-41 floor of 4, environment"),
+        pytest.param(VISION, 100, None, 0, 2048, False, id="R-41 floor of 2048 for pictures"),
+        pytest.param(VISION, 4096, None, 0, 4096, False, id="R-41 above the floor"),
+        pytest.param(replace(VISION, train_ctx_tokens=1024), 100, None, 0, 1024, False, id="the cap beats the floor"),
+    ],
+)
+def test_where_the_context_comes_from(
+    model: ModelFacts, request_ctx: int | None, modelfile: int | None, env: int, ctx: int, auto: bool
+) -> None:
+    options = merge_options({"num_ctx": modelfile}, {"num_ctx": request_ctx})
+    plan = want(model, options, None, CPU, Defaults(ctx_tokens=env))
+    assert (plan.plan.ctx_tokens, plan.auto_ctx) == (ctx, auto)
+
+
+@pytest.mark.parametrize(
+    ("options", "defaults", "ctx", "warnings"),
+    [
+        ({"num_ctx": 3}, UNSET, 4, ("num_ctx 3 raised to 4",)),
+        (
+            {"num_ctx": 9999},
+            UNSET,
+            8192,
+            ("num_ctx 9999 reduced to 8192, the context this model was trained with",),
+        ),
+        (
+            {"num_ctx": 9000},
+            Defaults(max_ctx_tokens=512),
+            512,
+            (
+                "num_ctx 9000 reduced to 8192, the context this model was trained with",
+                "num_ctx 8192 reduced to 512, LLAMERO_MAX_CONTEXT",
+            ),
+        ),
+        ({"num_ctx": 8000}, Defaults(max_ctx_tokens=512), 512, ("num_ctx 8000 reduced to 512, LLAMERO_MAX_CONTEXT",)),
+        ({}, Defaults(max_ctx_tokens=512), 512, ()),
+        ({"num_ctx": 8192}, UNSET, 8192, ()),
+    ],
+)
+def test_a_changed_context_is_named_unless_we_chose_it(
+    options: dict[str, Any], defaults: Defaults, ctx: int, warnings: tuple[str, ...]
+) -> None:
+    plan = wanted(replace(LLAMA, train_ctx_tokens=8192), defaults=defaults, **options)
+    assert (plan.plan.ctx_tokens, plan.warnings) == (ctx, warnings)
+
+
+# --- options beyond what makes sense ---
+
+
+@pytest.mark.parametrize(
+    ("options", "field", "value", "warning"),
+    [
+        ({"num_thread": 10**9}, "threads", 1024, "num_thread 1000000000 changed to 1024"),
+        ({"num_thread": -1}, "threads", 0, "num_thread -1 changed to 0"),
+        ({"num_batch": 10**9}, "batch_tokens", 4096, "num_batch 1000000000 changed to 4096"),
+        ({"num_batch": -1}, "batch_tokens", 32, "num_batch -1 changed to 32"),
+        ({"num_gpu": -9}, "gpu_layers", -1, "num_gpu -9 changed to -1"),
+        ({"num_gpu": 999}, "gpu_layers", 33, None),
+        ({"main_gpu": 2**40}, "main_gpu", 15, f"main_gpu {2**40} changed to 15"),
+        ({"main_gpu": -1}, "main_gpu", 0, "main_gpu -1 changed to 0"),
+        ({"num_keep": 2**62}, "keep_tokens", 4096, None),
+        ({"num_keep": -1}, "keep_tokens", 0, None),
+        (
+            {"draft_num_predict": 4},
+            "batch_tokens",
+            512,
+            "draft_num_predict has no effect: draft models are not supported yet",
+        ),
+        ({"draft_num_predict": 0}, "batch_tokens", 512, None),
+    ],
+)
+def test_what_the_engine_could_not_take_is_brought_into_bounds_and_named(
+    options: dict[str, Any], field: str, value: int, warning: str | None
+) -> None:
+    plan = wanted(**options)
+    assert getattr(plan.plan, field) == value
+    assert plan.warnings == (() if warning is None else (warning,))
+
+
+# --- slots ---
+
+
+@pytest.mark.parametrize("family", sorted(SINGLE_SLOT_FAMILIES))
+def test_listed_families_answer_one_request_at_a_time(family: str) -> None:
+    """Partly R-25."""
+    plan = wanted(facts("m", family=family), defaults=Defaults(slots=4))
+    assert " -np 1 " in flags(plan)
+    assert plan.warnings == (f"{family} models answer one request at a time: OLLAMA_NUM_PARALLEL has no effect",)
+    assert wanted(facts("m", family=family)).warnings == ()
+
+
+def test_embedders_have_one_slot_and_a_unified_cache() -> None:
+    """Partly R-25."""
+    plan = wanted(facts("m", is_embedder=True), defaults=Defaults(slots=4))
+    assert " -np 1 " in flags(plan)
+    assert "--embedding --kv-unified" in flags(plan)
+
+
+@pytest.mark.parametrize(("setting", "slots"), [(0, 1), (1, 1), (2, 2), (8, 8)])
+def test_other_models_have_as_many_slots_as_set(setting: int, slots: int) -> None:
+    plan = wanted(defaults=Defaults(slots=setting), num_ctx=1000)
+    assert f"-c {slots * 1000} -np {slots} " in flags(plan)
+
+
+# --- batch, memory mapping, devices ---
+
+
+@pytest.mark.parametrize(
+    ("ctx", "slots", "batch"),
+    [(4, 1, 512), (4096, 1, 512), (4097, 1, 1024), (2048, 3, 1024), (32_768, 1, 1024), (32_769, 1, 2048)],
+)
+def test_the_automatic_batch_follows_the_whole_context(ctx: int, slots: int, batch: int) -> None:
+    """Partly R-42: memory is not looked at yet."""
+    assert wanted(defaults=Defaults(slots=slots), num_ctx=ctx).plan.batch_tokens == batch
+
+
+@pytest.mark.parametrize(("ctx", "batch"), [(512, 512), (2048, 2048), (8192, 2048)])
+def test_an_embedder_takes_its_window_in_one_batch(ctx: int, batch: int) -> None:
+    """Partly R-42."""
+    assert wanted(facts("m", is_embedder=True), num_ctx=ctx).plan.batch_tokens == batch
+
+
+def test_num_gpu_zero_keeps_everything_on_the_cpu() -> None:
+    """Partly R-39: what it takes on the GPU is the engine's to say."""
+    model = replace(LLAMA, projectors=(Path("/models/p"),))
+    line = flags(wanted(model, GPU, num_gpu=0))
+    assert " -ngl 0 " in line
+    assert "--load-mode none" in line
+    assert "--no-mmproj-offload" in line
+
+
+@pytest.mark.parametrize(
+    ("machine", "options", "mmap"),
+    [
+        (CPU, {}, False),
+        (CPU, {"use_mmap": True}, True),
+        (GPU, {}, True),
+        (GPU, {"use_mmap": False}, False),
+        (GPU, {"num_gpu": 0}, False),
+    ],
+)
+def test_weights_are_mapped_for_a_gpu_or_when_asked(machine: Machine, options: dict[str, Any], mmap: bool) -> None:
+    assert wanted(LLAMA, machine, **options).plan.use_mmap is mmap
+
+
+@pytest.mark.parametrize(("families", "shift"), [(("llama",), True), (("llama", "deepseek2"), False)])
+def test_context_shift_is_on_unless_the_family_cannot_or_the_request_says_otherwise(
+    families: tuple[str, ...], shift: bool
+) -> None:
+    model = replace(LLAMA, families=families)
+    assert wanted(model).plan.context_shift is shift
+    assert wanted(model, shift=not shift).plan.context_shift is not shift
+
+
+# --- reloads ---
+
+TRAINED_8K = replace(LLAMA, train_ctx_tokens=8192)
+TRAINED_1K = replace(LLAMA, train_ctx_tokens=1024)
+ADAPTED = replace(LLAMA, adapters=(Path("/a"), Path("/b")))
+SEEING = replace(LLAMA, projectors=(Path("/p"),))
+
+
+@pytest.mark.parametrize(
+    ("loaded", "asked", "reload"),
+    [
+        pytest.param(wanted(TRAINED_8K, num_ctx=8192), wanted(TRAINED_8K, num_ctx=10**6), False, id="R-04"),
+        pytest.param(wanted(TRAINED_1K), wanted(TRAINED_1K), False, id="R-05"),
+        pytest.param(wanted(LLAMA, CPU), wanted(LLAMA, GPU), False, id="automatic, and a GPU was found meanwhile"),
+        pytest.param(wanted(), wanted(num_ctx=4096), False, id="an explicit value equal to the automatic one"),
+        pytest.param(wanted(), wanted(num_ctx=2048), True, id="a smaller context"),
+        pytest.param(wanted(num_ctx=2048), wanted(), True, id="a larger context"),
+        pytest.param(wanted(), wanted(num_thread=2), True, id="R-06 num_thread"),
+        pytest.param(wanted(), wanted(main_gpu=1), True, id="R-06 main_gpu"),
+        pytest.param(wanted(), wanted(num_batch=64), True, id="R-06 num_batch"),
+        pytest.param(wanted(num_batch=64), wanted(), True, id="R-06 num_batch no longer asked for"),
+        pytest.param(wanted(), wanted(num_batch=512), False, id="R-06 num_batch as chosen"),
+        pytest.param(wanted(), wanted(use_mmap=True), True, id="R-06 use_mmap"),
+        pytest.param(wanted(use_mmap=True), wanted(), True, id="R-06 use_mmap no longer asked for"),
+        pytest.param(wanted(), wanted(use_mmap=False), False, id="R-06 use_mmap as chosen"),
+        pytest.param(wanted(), wanted(num_gpu=-1), False, id="R-06 num_gpu automatic"),
+        pytest.param(wanted(num_gpu=5), wanted(num_gpu=-1), False, id="R-06 num_gpu automatic after explicit"),
+        pytest.param(wanted(), wanted(num_gpu=99), True, id="R-06 num_gpu explicit after automatic"),
+        pytest.param(wanted(), wanted(num_gpu=0), True, id="R-06 num_gpu none after automatic"),
+        pytest.param(wanted(ADAPTED), wanted(ADAPTED), False, id="R-07 the same adapters"),
+        pytest.param(wanted(ADAPTED), wanted(LLAMA), True, id="R-07 no adapters"),
+        pytest.param(
+            wanted(ADAPTED), wanted(replace(ADAPTED, adapters=ADAPTED.adapters[::-1])), True, id="R-07 another order"
+        ),
+        pytest.param(wanted(), wanted(SEEING), True, id="R-07 a projector"),
+        pytest.param(wanted(shift=True), wanted(shift=False), True, id="R-07 shift"),
+        pytest.param(wanted(), wanted(shift=True), False, id="R-07 shift as chosen"),
+        pytest.param(wanted(), wanted(num_keep=9, temperature=0, seed=1, stop=["x"]), False, id="sampling options"),
+        pytest.param(wanted(), wanted(defaults=Defaults(slots=4)), False, id="slots"),
+    ],
+)
+def test_what_forces_a_reload(loaded: Wanted, asked: Wanted, reload: bool) -> None:
+    assert must_reload(loaded, asked) is reload
+
+
+# --- memory ---
+
+
+@pytest.mark.parametrize(
+    ("model", "ctx", "slots", "bytes_"),
+    [
+        # 2 x layers x kv heads x (embedding / heads) x context x 2 bytes, beside the file
+        pytest.param(LLAMA, 4096, 1, GIB + 2 * 32 * 8 * 128 * 4096 * 2, id="grouped heads"),
+        pytest.param(LLAMA, 1024, 4, GIB + 2 * 32 * 8 * 128 * 4096 * 2, id="four slots"),
+        pytest.param(LLAMA, 8192, 1, GIB + 2 * 32 * 8 * 128 * 8192 * 2 + 768 * MIB, id="batch of 1024"),
+        pytest.param(LLAMA, 65_536, 1, GIB + 2 * 32 * 8 * 128 * 65_536 * 2 + 2 * GIB, id="batch of 2048"),
+        pytest.param(replace(LLAMA, kv_heads_min=1), 4096, 1, GIB + 2 * 32 * 128 * 4096 * 2, id="kv heads unknown"),
+        pytest.param(replace(LLAMA, heads=0), 4096, 1, GIB, id="heads unknown"),
+        pytest.param(
+            replace(LLAMA, is_embedder=True), 2048, 1, GIB + 2 * 32 * 8 * 128 * 2048 * 2, id="embedder, no surcharge"
+        ),
+    ],
+)
+def test_predicted_bytes_follow_the_formula(model: ModelFacts, ctx: int, slots: int, bytes_: int) -> None:
+    """Partly R-33."""
+    plan = wanted(model, defaults=Defaults(slots=slots), num_ctx=ctx)
+    assert plan.predicted_bytes == bytes_
+
+
+def test_predicted_bytes_price_the_cache_as_f16_whatever_its_type() -> None:
+    """Partly R-33."""
+    assert wanted(defaults=Defaults(kv_type="q8_0")).predicted_bytes == wanted().predicted_bytes
+
+
+def test_predicted_bytes_count_no_context_beyond_the_trained_one() -> None:
+    """Partly R-33."""
+    plan = replace(wanted(num_ctx=131_072).plan, batch_tokens=512)
+    assert predict(replace(LLAMA, train_ctx_tokens=4096), plan) == GIB + 2 * 32 * 8 * 128 * 4096 * 2
+
+
+@pytest.mark.parametrize(("kv_type", "share"), [("", 1), ("f32", 2), ("bf16", 1), ("q8_0", 17 / 32), ("q4_0", 9 / 32)])
+def test_the_estimate_knows_the_type_of_the_cache(kv_type: str, share: float) -> None:
+    model = replace(LLAMA, kv_heads_total=32 * 8)
+    without = wanted(LLAMA, defaults=Defaults(kv_type=kv_type)).estimate_bytes
+    cache = wanted(model, defaults=Defaults(kv_type=kv_type)).estimate_bytes - without
+    assert cache == 2 * 32 * 8 * 128 * 4096 * 2 * share
+
+
+def test_every_type_of_cache_has_a_price() -> None:
+    assert set(KV_CACHE_TYPES) == set(KV_TYPE_BYTES)
+
+
+def test_the_estimate_counts_projectors() -> None:
+    assert wanted(replace(LLAMA, projector_bytes=GIB)).estimate_bytes == wanted().estimate_bytes + GIB
+
+
+@pytest.mark.parametrize(
+    ("size_gib", "machine", "options", "others", "expected"),
+    [
+        pytest.param(7, CPU, {}, False, True, id="cpu"),
+        pytest.param(9, CPU, {}, False, False, id="cpu, too large"),
+        pytest.param(9, CPU, {"num_gpu": 5}, True, False, id="cpu, whatever num_gpu says"),
+        pytest.param(99, GPU, {}, False, True, id="gpu, alone"),
+        pytest.param(16, GPU, {}, True, True, id="gpu, four fifths"),
+        pytest.param(16.1, GPU, {}, True, False, id="gpu, more than four fifths"),
+        pytest.param(99, GPU, {"num_gpu": 32}, True, True, id="gpu, partial"),
+        pytest.param(99, GPU, {"num_gpu": 33}, True, False, id="gpu, all layers"),
+        pytest.param(9, GPU, {"num_gpu": 0}, False, False, id="gpu not used"),
+        pytest.param(7, GPU, {"num_gpu": 0}, True, True, id="gpu not used, fits"),
+    ],
+)
+def test_what_may_be_loaded_now(
+    size_gib: float, machine: Machine, options: dict[str, Any], others: bool, expected: bool
+) -> None:
+    plan = wanted(facts("m", size_gib=size_gib, layers=32), machine, num_ctx=4096, **options)
+    assert fits(plan, machine, others_loaded=others) is expected
+
+
+def test_a_refusal_names_both_figures() -> None:
+    plan = replace(wanted(), estimate_bytes=int(9.5 * GIB))
+    assert too_large(plan, CPU) == "model requires more system memory (9.5 GiB) than is available (8.0 GiB)"
+
+
+@pytest.mark.parametrize(
+    ("size_bytes", "text"),
+    [
+        (0, "0 B"),
+        (1023, "1023 B"),
+        (1024, "1.0 KiB"),
+        (3 * MIB // 2, "1.5 MiB"),
+        (GIB, "1.0 GiB"),
+        (5000 * GIB, "5000.0 GiB"),
+    ],
+)
+def test_sizes_in_words(size_bytes: int, text: str) -> None:
+    assert binary_size(size_bytes) == text
+
+
+# --- who must go ---
+
+
+def candidate(path: str, keep_alive_ns: int, *, busy: bool = False) -> Candidate:
+    return Candidate(f"key {ord('~') - ord(path[1]):03}", Path(path), keep_alive_ns, busy)
+
+
+IN_ORDER = [
+    candidate("/d", 0),
+    candidate("/b", MINUTE),
+    candidate("/c", MINUTE),
+    candidate("/a", 5 * MINUTE),
+    candidate("/e", FOREVER),
+    candidate("/z", 0, busy=True),
+    candidate("/x", MINUTE, busy=True),
+    candidate("/y", MINUTE, busy=True),
+    candidate("/w", FOREVER, busy=True),
+]
+"""R-28: idle ones first; among them and among the busy ones the shortest keep-alive, then the path."""
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_r28_the_order_of_victims(seed: int) -> None:
+    left = list(IN_ORDER)
+    random.Random(seed).shuffle(left)
+    gone = []
+    while (victim := choose_victim(left)) is not None:
+        left.remove(victim)
+        gone.append(victim)
+    assert gone == IN_ORDER
+
+
+@pytest.mark.parametrize(("setting", "gpus", "most"), [(0, 0, 3), (0, 1, 3), (0, 4, 12), (1, 4, 1), (7, 0, 7)])
+def test_how_many_models_may_be_loaded(setting: int, gpus: int, most: int) -> None:
+    assert max_loaded(setting, gpus) == most
