@@ -15,7 +15,7 @@ It maps nothing to bytes: a dialect writes an error's text, the CLI prints it an
       StorageError          500   (a full disk is 507)
       EngineError           500   LoadFailed (with the log tail), EngineDied, OutOfMemory
       RegistryError         500   (502 towards clients of a proxy; `retryable`)
-      ClientError           500   (met by our own HTTP client) ServerRefused (no server there), ServerAnswered (its status)
+      ClientError           500   ServerRefused (no server there), ServerAnswered (with the status it gave)
 """
 
 from __future__ import annotations

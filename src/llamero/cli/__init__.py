@@ -1,0 +1,1 @@
+"""The command line: one module per noun, every one of them imported only when its command runs."""

@@ -1,0 +1,128 @@
+"""How the command line writes sizes, times and tables. Durations are in `durations`, parameter counts in `gguf`.
+
+Source: cli §4. Byte for byte the reference's, trailing blanks included: scripts cut columns out of these tables.
+"""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Iterator, Sequence
+from datetime import datetime, timedelta
+
+_UNITS = ((10**12, "TB"), (10**9, "GB"), (10**6, "MB"), (10**3, "KB"))
+
+
+def human_bytes(n: int) -> str:
+    """Decimal units, at most three digits and no more than one decimal: `999 B`, `1.5 KB`, `4.7 GB`, `42 GB`."""
+    for unit, name in _UNITS:
+        if n >= unit:
+            return f"{n / unit:.1f} {name}" if n < 10 * unit and n % unit else f"{n // unit} {name}"
+    return f"{n} B"
+
+
+FOREVER_AWAY = timedelta(days=20 * 365)
+"""A keep-alive without an end expires in some hundred years; nobody sets one of more than twenty."""
+
+
+def relative_time(time: datetime, now: datetime, never: str = "Never") -> str:
+    """`3 weeks ago`, `4 minutes from now`, `Forever`; `never` for the zero time. Both times have a zone."""
+    if time.year == 1:
+        return never
+    if time - now > FOREVER_AWAY:
+        return "Forever"
+    return f"{_roughly(abs(now - time))} {'ago' if time <= now else 'from now'}"
+
+
+def _roughly(span: timedelta) -> str:
+    seconds = span.total_seconds()
+    if seconds < 1:
+        return "Less than a second"
+    if seconds < 60:
+        return "1 second" if seconds < 2 else f"{int(seconds)} seconds"
+    minutes = int(seconds / 60)
+    if minutes < 60:
+        return "About a minute" if minutes == 1 else f"{minutes} minutes"
+    hours = int(seconds / 3600 + 0.5)
+    if hours < 48:
+        return "About an hour" if hours == 1 else f"{hours} hours"
+    days = hours // 24
+    if days < 14:
+        return f"{days} days"
+    if days < 60:
+        return f"{days // 7} weeks"
+    return f"{days // 30} months" if days < 730 else f"{days // 365} years"
+
+
+# --- text on a screen ----------------------------------------------------------------------------------------------
+
+_CONTROLS = {code: None for code in (*range(0x20), *range(0x7F, 0xA0)) if code not in (0x09, 0x0A)}
+
+
+def printable(text: str) -> str:
+    """The text without control characters: what a model says or is called must not command the terminal."""
+    return text.translate(_CONTROLS)
+
+
+def columns(text: str) -> int:
+    """Columns that the text takes on a terminal: wide characters two, marks and joiners none."""
+    return len(text) if text.isascii() else sum(map(char_columns, text))
+
+
+def char_columns(char: str) -> int:
+    if unicodedata.combining(char) or unicodedata.category(char) in ("Mn", "Me", "Cf"):
+        return 0
+    return 2 if unicodedata.east_asian_width(char) in "WF" else 1
+
+
+# --- tables --------------------------------------------------------------------------------------------------------
+
+GAP = 4
+"""Blanks after every cell, the last one too."""
+CELL_COLUMNS = 30
+"""A cell that is wider is broken between words."""
+_FILLER = "  "
+"""What a cell holds beside the second and later lines of its neighbours. In an empty first column these two blanks are
+the further indent of a continuation line."""
+
+
+def table(
+    rows: Sequence[Sequence[str]], header: Sequence[str] = (), *, cell_columns: int = CELL_COLUMNS
+) -> Iterator[str]:
+    """The lines of a table without borders. All rows have as many cells as the longest, missing ones being empty."""
+    count = max((len(row) for row in (*rows, header)), default=0)
+    cells = [[_lines(printable(cell), cell_columns) for cell in (*row, *[""] * (count - len(row)))] for row in rows]
+    widths = [
+        max(columns(line) for lines in column for line in lines)
+        for column in zip(*cells, [[title] for title in header] or [[""]] * count, strict=True)
+    ]
+    if header:
+        padded = [_pad(title, width + GAP) for title, width in zip(header, widths, strict=True)]
+        yield "".join(padded)[: 1 - GAP]  # the last title is followed by one blank only
+    for row in cells:
+        for index in range(max(map(len, row), default=0)):
+            texts = [lines[index] if index < len(lines) else _FILLER for lines in row]
+            yield "".join(
+                _pad(text, max(width, columns(text)) + GAP) for text, width in zip(texts, widths, strict=True)
+            )
+
+
+def _pad(text: str, width: int) -> str:
+    return text + " " * (width - columns(text))
+
+
+def _lines(cell: str, limit: int) -> list[str]:
+    """The cell's lines, the too wide ones broken greedily; a word that is wider stays whole."""
+    lines = []
+    for paragraph in cell.split("\n"):
+        if columns(paragraph) <= limit:
+            lines.append(paragraph)
+            continue
+        line = ""
+        for word in paragraph.split():
+            if line and columns(line) + 1 + columns(word) > limit:
+                lines.append(line)
+                line = word
+            else:
+                line = f"{line} {word}" if line else word
+        lines.append(line)
+    return lines

@@ -1,0 +1,144 @@
+"""The commands that look after models: list, ps, show, stop, cp, rm, pull (cli §3.3 and §3.5 to §3.11)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+
+from ..client import ZERO_TIME, RunningModel
+from ..errors import BadRequest, NotFound, ServerAnswered
+from .app import App
+from .format import human_bytes, relative_time, table
+from .progress import steps, waiting
+
+ID_DIGITS = 12
+
+
+def list_models(app: App, prefix: str, *, as_json: bool) -> None:
+    client = app.connect()
+    if as_json:
+        _print_body(app, client.call("GET", "/api/tags"))
+        return
+    now = datetime.now(UTC)
+    rows = [
+        (
+            model.name,
+            model.digest[:ID_DIGITS],
+            "-" if model.is_remote else human_bytes(model.size_bytes),
+            relative_time(model.modified_at, now),
+        )
+        for model in client.tags()
+        if model.name.lower().startswith(prefix.lower())
+    ]
+    _print_table(app, rows, ("NAME", "ID", "SIZE", "MODIFIED"))
+
+
+def list_running(app: App, prefix: str, *, as_json: bool) -> None:
+    client = app.connect()
+    if as_json:
+        _print_body(app, client.call("GET", "/api/ps"))
+        return
+    now = datetime.now(UTC)
+    rows = [
+        (
+            model.name,
+            model.digest[:ID_DIGITS],
+            human_bytes(model.size_bytes),
+            processor(model),
+            str(model.context_tokens),
+            until(model.expires_at, now),
+        )
+        for model in client.ps()
+        if model.name.startswith(prefix)
+    ]
+    _print_table(app, rows, ("NAME", "ID", "SIZE", "PROCESSOR", "CONTEXT", "UNTIL"))
+
+
+def processor(model: RunningModel) -> str:
+    """Where the model's memory is, in whole percent of CPU and GPU."""
+    size, vram = model.size_bytes, model.size_vram_bytes
+    if vram == 0:
+        return "100% CPU"
+    if vram == size:
+        return "100% GPU"
+    if vram > size or size == 0:
+        return "Unknown"
+    cpu = int(100 * (size - vram) / size + 0.5)
+    return f"{cpu}%/{100 - cpu}% CPU/GPU"
+
+
+def until(expires_at: datetime, now: datetime) -> str:
+    if ZERO_TIME < expires_at < now:
+        return "Stopping..."
+    return relative_time(expires_at, now)
+
+
+TEXTS = ("license", "modelfile", "parameters", "system", "template")
+
+
+def show_model(app: App, name: str, wanted: Sequence[str], *, verbose: bool, as_json: bool) -> None:
+    """`wanted` are the flags given out of TEXTS: with one of them only that text is printed."""
+    client = app.connect()
+    if len(wanted) > 1:
+        raise BadRequest(
+            "only one of '--license', '--modelfile', '--parameters', '--system', or '--template' can be specified"
+        )
+    if as_json:
+        body = {"model": name} | ({"verbose": True} if verbose else {})
+        _print_body(app, client.call("POST", "/api/show", body))
+        return
+    model = client.show(name, verbose=verbose)
+    if wanted:
+        # these two are made to be piped into a file that is compared or fed back
+        end = "" if wanted[0] in ("system", "template") else "\n"
+        app.terminal.out(app.terminal.safe(getattr(model, wanted[0])) + end)
+        return
+    from .show import refuse_image_model, sections
+
+    refuse_image_model(model)
+    app.terminal.out(sections(model, verbose=verbose))
+
+
+def stop_model(app: App, name: str) -> None:
+    client = app.connect()
+    try:
+        with waiting(app.terminal):
+            client.show(name)
+            client.unload(name)
+    except ServerAnswered as error:
+        if error.status == NotFound.status:
+            raise NotFound(f'couldn\'t find model "{name}" to stop') from error
+        raise
+
+
+def copy_model(app: App, source: str, destination: str) -> None:
+    app.connect().copy(source, destination)
+    app.terminal.out(f"copied '{source}' to '{destination}'\n")
+
+
+def remove_models(app: App, names: Sequence[str]) -> None:
+    """Each is unloaded first, so that its memory goes with it. The first failure ends it; earlier ones stay removed."""
+    client = app.connect()
+    for name in names:
+        try:
+            client.show(name)
+            client.unload(name)
+        except ServerAnswered as error:
+            if error.status != NotFound.status:
+                app.warn(f"unable to stop model '{name}'")
+        client.delete(name)
+        app.terminal.out(f"deleted '{name}'\n")
+
+
+def pull_model(app: App, name: str, *, insecure: bool, quiet: bool = False) -> None:
+    client = app.connect()
+    with steps(app.terminal, quiet=quiet) as display:
+        display.follow_pull(client.pull(name, insecure=insecure))
+
+
+def _print_table(app: App, rows: Sequence[Sequence[str]], header: Sequence[str]) -> None:
+    app.terminal.out("".join(f"{line}\n" for line in table(rows, header)))
+
+
+def _print_body(app: App, body: bytes) -> None:
+    app.terminal.out(body.decode(errors="replace") + "\n")

@@ -1,0 +1,265 @@
+"""What is shown on stderr while something takes its time: spinners and bars, or plain lines off a terminal.
+
+Source: cli §5. The drawing of one line is pure (`Spinner.line`, `Bar.line`); `Drawing` redraws them ten times a second
+from a thread of its own, because the caller is waiting for the server's next line.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Protocol, Self
+
+from ..durations import SECOND, format_duration
+from .format import columns, human_bytes, printable
+from .terminal import Terminal, size
+
+if TYPE_CHECKING:
+    from ..messages import Progress
+
+TICK_S = 0.1
+FRAMES = "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏"
+
+SAMPLES = 10
+SAMPLE_GAP_S = 1.0
+"""The rate is an average over the last ten seconds or so: steady to read, quick to follow."""
+
+PLAIN_STEP_PERCENT = 10
+PLAIN_STEP_S = 10.0
+
+
+class Line(Protocol):
+    def line(self, width: int, now: float) -> str:
+        """At most `width` - 1 columns; `now` is a monotonic clock in seconds."""
+
+
+class Spinner:
+    """A text and a turning sign; the text alone once it is over."""
+
+    def __init__(self, text: str) -> None:
+        self.text = printable(text)
+        self.is_over = False
+
+    def line(self, width: int, now: float) -> str:
+        sign = "" if self.is_over else f"{FRAMES[int(now / TICK_S) % len(FRAMES)]} "
+        return _cut(f"{self.text} {sign}" if self.text else sign, width - 1)
+
+
+class Bar:
+    """Bytes done of a known total, how fast, and how long still. It never runs backwards (cli G-10)."""
+
+    def __init__(self, label: str, total_bytes: int) -> None:
+        self.label = printable(label)
+        self.total_bytes = total_bytes
+        self.completed_bytes = 0
+        self._samples: deque[tuple[float, int]] = deque(maxlen=SAMPLES)
+
+    def set(self, completed_bytes: int, now: float) -> None:
+        self.completed_bytes = max(self.completed_bytes, min(completed_bytes, self.total_bytes))
+        if not self._samples or now - self._samples[-1][0] >= SAMPLE_GAP_S:
+            self._samples.append((now, self.completed_bytes))
+
+    @property
+    def percent(self) -> float:
+        return 100 * self.completed_bytes / self.total_bytes if self.total_bytes else 0.0
+
+    @property
+    def is_full(self) -> bool:
+        return self.completed_bytes >= self.total_bytes
+
+    @property
+    def bytes_per_s(self) -> float:
+        """0 while too little has been seen."""
+        if len(self._samples) < 2:
+            return 0.0
+        (first_s, first), (last_s, last) = self._samples[0], self._samples[-1]
+        return (last - first) / (last_s - first_s)
+
+    def line(self, width: int, now: float) -> str:
+        """`label  42% ▕████      ▏ 90 MB/2.6 GB  44 MB/s  55s`, the right side always 31 columns."""
+        head = f"{self.label} {self.percent:3.0f}%"
+        room = max(0, width - columns(head) - 31 - 5)
+        filled = int(room * self.percent / 100)
+        return _cut(f"{head} ▕{'█' * filled}{' ' * (room - filled)}▏ {self._suffix()}", width - 1)
+
+    def _suffix(self) -> str:
+        total = f"{human_bytes(self.total_bytes):>6}"
+        if self.is_full:
+            return f"{total:<31}"
+        sizes = f"{human_bytes(self.completed_bytes):>6}/{total}"
+        rate = self.bytes_per_s
+        if not rate:
+            return f"{sizes:<31}"
+        eta = _eta((self.total_bytes - self.completed_bytes) / rate)
+        return f"{sizes}  {human_bytes(int(rate)):>6}/s  {eta:>6}"
+
+
+def _eta(seconds: float) -> str:
+    hours = int(seconds // 3600)
+    if hours >= 100:
+        return "99h+"
+    if hours:
+        return f"{hours}h{int(seconds % 3600 // 60)}m"
+    return format_duration(round(seconds) * SECOND)
+
+
+def _cut(text: str, width: int) -> str:
+    while columns(text) > width:
+        text = text[:-1]
+    return text
+
+
+# --- where it is shown ---------------------------------------------------------------------------------------------
+
+
+class Display:
+    """Shows one command's progress. This one shows nothing."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *failure: object) -> None:
+        self.close()
+
+    def status(self, text: str) -> None:
+        """A step without a size. The one before it is over."""
+
+    def bar(self, key: str, label: str, completed_bytes: int, total_bytes: int) -> None:
+        """A step with a size; calls with the same key move the same bar."""
+
+    def copying(self, what: str, completed_bytes: int, total_bytes: int) -> None:
+        """A step of which several run at once: a spinner with a percentage."""
+
+    def close(self) -> None:
+        """Nothing is shown any more after this; it may be called twice."""
+
+    def follow_pull(self, lines: Iterable[Progress]) -> None:
+        """Show a server's lines to their end. The first line of a layer only tells its size and makes no bar."""
+        for line in lines:
+            if not line.digest:
+                self.status(line.status)
+            elif line.completed_bytes:
+                name = line.digest.removeprefix("sha256:")[:12] if line.digest.startswith("sha256:") else line.digest
+                self.bar(line.digest, f"pulling {name}:", line.completed_bytes, line.total_bytes)
+
+    def follow_create(self, lines: Iterable[Progress]) -> None:
+        for line in lines:
+            if line.digest:
+                self.bar(line.digest, line.status, line.completed_bytes, line.total_bytes)
+            else:
+                self.status(line.status)
+
+
+class PlainLines(Display):
+    """One line per step, and for a sized one another at every tenth or every ten seconds; no control sequences."""
+
+    def __init__(self, terminal: Terminal) -> None:
+        self._terminal = terminal
+        self._status = ""
+        self._shown: dict[str, tuple[int, float]] = {}
+        """By key: the last tenth that was told, and when."""
+
+    def status(self, text: str) -> None:
+        if text != self._status:
+            self._status = text
+            self._terminal.err(f"{printable(text)}\n")
+
+    def bar(self, key: str, label: str, completed_bytes: int, total_bytes: int) -> None:
+        percent = 100 * completed_bytes // total_bytes if total_bytes else 0
+        tenth, now = percent // PLAIN_STEP_PERCENT, time.monotonic()
+        last_tenth, last_s = self._shown.get(key, (-1, now))
+        if tenth > last_tenth or now - last_s >= PLAIN_STEP_S:
+            self._shown[key] = (tenth, now)
+            done = f"{human_bytes(completed_bytes)}/{human_bytes(total_bytes)}"
+            self._terminal.err(f"{printable(label)} {percent}% {done}\n")
+
+    def copying(self, what: str, completed_bytes: int, total_bytes: int) -> None:
+        self.bar(what, what, completed_bytes, total_bytes)
+
+
+class Drawing(Display):
+    """Lines redrawn in place. With `erase` nothing of them stays."""
+
+    def __init__(self, terminal: Terminal, *, erase: bool = False) -> None:
+        self._terminal = terminal
+        self._erase = erase
+        self._lines: list[Line] = []
+        self._status = Spinner("")
+        self._sized: dict[str, Bar | Spinner] = {}
+        self._drawn = 0
+        """Lines on the screen now; the cursor is in the last."""
+        self._lock = threading.Lock()
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._thread.start()
+
+    def status(self, text: str) -> None:
+        with self._lock:
+            if text != self._status.text or not self._lines:
+                self._status.is_over = True
+                self._status = Spinner(text)
+                self._lines.append(self._status)
+
+    def bar(self, key: str, label: str, completed_bytes: int, total_bytes: int) -> None:
+        with self._lock:
+            bar = self._sized.get(key)
+            if not isinstance(bar, Bar):
+                self._status.is_over = True
+                bar = self._sized[key] = Bar(label, total_bytes)
+                self._lines.append(bar)
+            bar.set(completed_bytes, time.monotonic())
+
+    def copying(self, what: str, completed_bytes: int, total_bytes: int) -> None:
+        with self._lock:
+            spinner = self._sized.get(what)
+            if not isinstance(spinner, Spinner):
+                self._status.is_over = True
+                spinner = self._sized[what] = Spinner("")
+                self._lines.append(spinner)
+            spinner.text = f"{what} {100 * completed_bytes // total_bytes if total_bytes else 100}%"
+            spinner.is_over = completed_bytes >= total_bytes
+
+    def close(self) -> None:
+        if self._over.is_set():
+            return
+        self._over.set()
+        self._thread.join()
+        self._status.is_over = True
+        if not self._erase:
+            self.draw()
+            self._terminal.err("\n" if self._lines else "")
+        elif self._drawn:
+            self._terminal.err("\x1b[A".join(["\x1b[2K\x1b[1G"] * self._drawn))
+
+    def _run(self) -> None:
+        while not self._over.wait(TICK_S):
+            self.draw()
+
+    def draw(self) -> None:
+        """Bring the screen up to date, as happens ten times a second."""
+        width, height = size(self._terminal.stderr)
+        now = time.monotonic()
+        with self._lock:
+            lines = [line.line(width, now) for line in self._lines[-height:]]
+            if not lines:
+                return
+            up = "\x1b[A" * (self._drawn - 1)
+            body = "\n".join(f"{line}\x1b[K" for line in lines)
+            self._terminal.err(f"\x1b[?2026h\x1b[?25l{up}\x1b[1G{body}\x1b[?25h\x1b[?2026l")
+            self._drawn = len(lines)
+
+
+def steps(terminal: Terminal, *, quiet: bool = False) -> Display:
+    """For pull and create: what was done stays readable."""
+    return Drawing(terminal) if terminal.stderr_draws and not quiet else PlainLines(terminal)
+
+
+def waiting(terminal: Terminal, *, quiet: bool = False) -> Display:
+    """For a load, a stop, an answer: a spinner that leaves no trace, and nothing at all off a terminal."""
+    if quiet or not terminal.stderr_draws:
+        return Display()
+    drawing = Drawing(terminal, erase=True)
+    drawing.status("")
+    return drawing

@@ -1,0 +1,576 @@
+"""The typed client of our own HTTP API: what the command line talks through. It knows no terminal and no files.
+
+Source: native-api §3, cli §1, §9.2 and §9.3. It is synchronous and uses the standard library alone, because a command
+line starts in milliseconds or feels slow. Each request has its own connection: threads may share a client, and an
+interrupted call leaves nothing open.
+"""
+
+from __future__ import annotations
+
+import base64
+import http.client
+import ipaddress
+import json
+import platform
+import socket
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from urllib.parse import quote, unquote
+
+from . import API_LEVEL
+from .config import HostUrl, parse_host
+from .durations import FOREVER, format_duration
+from .errors import ClientError, ServerAnswered, ServerRefused
+
+if TYPE_CHECKING:
+    from .messages import Progress, Think, ToolCall
+
+MAX_LINE_BYTES = 8_000_000
+"""One line of a stream, as the reference bounds it: a chat chunk is a few hundred bytes."""
+MAX_REPLY_BYTES = 256 * 2**20
+"""One plain reply. `/api/show` with a whole vocabulary is the largest, some tens of megabytes."""
+MAX_ERROR_BYTES = 64 * 2**10
+"""An error's body; it ends on somebody's screen."""
+UPLOAD_BLOCK_BYTES = 2**20
+CONNECT_TIMEOUT_S = 30.0
+"""To reach the address; a router on the way that drops our packets must not hold a person for minutes."""
+
+ZERO_TIME = datetime(1, 1, 1, tzinfo=UTC)
+"""Go's zero time: "no time at all"."""
+
+SILENT_ERROR = "something went wrong, please see the ollama server logs for details"
+KEY_NEEDED = "unauthorized: set OLLAMA_API_KEY to a key of this server"
+
+# --- what comes back -----------------------------------------------------------------------------------------------
+# Named tuples: five dataclasses would cost a twentieth of the time in which `ollama --version` has to start and to end.
+
+
+class ListedModel(NamedTuple):
+    name: str
+    digest: str
+    size_bytes: int
+    modified_at: datetime
+    is_remote: bool
+
+
+class RunningModel(NamedTuple):
+    name: str
+    digest: str
+    size_bytes: int
+    size_vram_bytes: int
+    context_tokens: int
+    expires_at: datetime
+
+
+class ShownModel(NamedTuple):
+    """The reply of `/api/show`; texts that the model has not are empty."""
+
+    license: str
+    modelfile: str
+    parameters: str
+    template: str
+    system: str
+    requires: str
+    remote_model: str
+    remote_host: str
+    details: Mapping[str, Any]
+    model_info: Mapping[str, Any] | None
+    projector_info: Mapping[str, Any]
+    tensors: Sequence[Mapping[str, Any]]
+    capabilities: Sequence[str]
+    messages: Sequence[Mapping[str, Any]]
+
+
+class Metrics(NamedTuple):
+    """What an answer cost; 0 where the server said nothing."""
+
+    total_ns: int
+    load_ns: int
+    prompt_tokens: int
+    prompt_ns: int
+    predicted_tokens: int
+    predicted_ns: int
+
+
+class Part(NamedTuple):
+    """One step of an answer. The last one carries the metrics."""
+
+    text: str = ""
+    thinking: str = ""
+    tool_calls: tuple[ToolCall, ...] = ()
+    metrics: Metrics | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ask:
+    """What generate and chat share; a field that nobody set is not sent."""
+
+    model: str
+    options: Mapping[str, Any] = field(default_factory=dict)
+    format: Any = None
+    think: Think | str = None
+    keep_alive_ns: int | None = None
+
+    def fields(self) -> dict[str, Any]:
+        fields: dict[str, Any] = {"model": self.model}
+        if self.options:
+            fields["options"] = dict(self.options)
+        if self.format is not None:
+            fields["format"] = self.format
+        if self.think is not None:
+            fields["think"] = self.think
+        return fields | _keep_alive(self.keep_alive_ns)
+
+
+# --- the way there -------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Proxies:
+    """HTTP_PROXY, HTTPS_PROXY and NO_PROXY, by the rules that Go programs follow (cli §9.3)."""
+
+    http: str = ""
+    https: str = ""
+    bypass: tuple[str, ...] = ()
+
+    @classmethod
+    def from_env(cls, env: Mapping[str, str]) -> Proxies:
+        def read(name: str) -> str:
+            return (env.get(name) or env.get(name.lower()) or "").strip()
+
+        bypass = (part.strip().lower() for part in read("NO_PROXY").split(","))
+        return cls(read("HTTP_PROXY"), read("HTTPS_PROXY"), tuple(part for part in bypass if part))
+
+    def for_host(self, host: HostUrl) -> str:
+        """The proxy to ask for `host`, or an empty text. Loopback never goes through one."""
+        proxy = self.https if host.scheme == "https" else self.http
+        if not proxy or host.is_loopback or any(_matches(pattern, host) for pattern in self.bypass):
+            return ""
+        return proxy if "://" in proxy else f"http://{proxy}"
+
+
+def _matches(pattern: str, host: HostUrl) -> bool:
+    """Whether one NO_PROXY entry means `host`: `*`, a name, `.domain`, an address, a network; most may have a port."""
+    if pattern == "*":
+        return True
+    name, colon, port = pattern.rpartition(":")
+    if colon and port.isdigit() and (":" not in name or name.endswith("]")):
+        if int(port) != host.port:
+            return False
+        pattern = name
+    pattern = pattern.strip("[]")
+    asked = host.host.lower()
+    try:
+        return ipaddress.ip_address(asked) in ipaddress.ip_network(pattern, strict=False)
+    except ValueError:
+        pass
+    if pattern.startswith("."):
+        return asked.endswith(pattern)
+    return asked == pattern or asked.endswith(f".{pattern}")
+
+
+class Readable(Protocol):
+    """What an upload needs of a file."""
+
+    def read(self, size: int = ..., /) -> bytes: ...
+
+
+class _UnixConnection(http.client.HTTPConnection):
+    """HTTP over a unix socket: `OLLAMA_HOST=unix:///run/llamero.sock`."""
+
+    def __init__(self, path: str) -> None:
+        super().__init__("localhost", timeout=CONNECT_TIMEOUT_S)
+        self._path = path
+
+    def connect(self) -> None:
+        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self.sock.settimeout(self.timeout)
+        self.sock.connect(self._path)
+
+
+def user_agent() -> str:
+    """Registries and proxies read the prefix; the rest tells an administrator who asks (cli §1)."""
+    machine, system = platform.machine().lower(), platform.system().lower()
+    return f"ollama/{API_LEVEL} ({machine} {system}) Python/{platform.python_version()}"
+
+
+def bearer(api_key: str) -> str:
+    """The secret to send out of OLLAMA_API_KEY: of several entries the first admin secret (security §6.1)."""
+    entries = [entry.strip() for entry in api_key.split(",") if entry.strip()]
+    secrets = []
+    for entry in entries:
+        role, colon, secret = entry.rpartition(":")
+        role = role.rpartition("=")[2]
+        secrets.append((role, secret) if colon and role in ("admin", "infer") else ("admin", entry))
+    admins = [secret for role, secret in secrets if role == "admin"]
+    return (admins or [secret for _, secret in secrets] or [""])[0]
+
+
+class Client:
+    """Talks to one server. `warn` is told each `Llamero-Warning`, once per request.
+
+    `timeout_s` bounds each wait for the server's next bytes; without it there is no bound, since a model may load for
+    minutes before it says a word.
+    """
+
+    def __init__(
+        self,
+        host: HostUrl,
+        api_key: str = "",
+        *,
+        proxies: Proxies | None = None,
+        warn: Callable[[str], None] = lambda text: None,
+        timeout_s: float | None = None,
+    ) -> None:
+        self.host = host.for_clients
+        self._timeout_s = timeout_s
+        self._warn = warn
+        self._is_unix = host.scheme == "unix"
+        self._base_path = "" if self._is_unix else quote(self.host.path, safe="/%")
+        proxy = (proxies or Proxies()).for_host(self.host)
+        self._proxy = _split_proxy(proxy) if proxy else None
+        self._headers = {"User-Agent": user_agent(), "Content-Type": "application/json"}
+        secret = bearer(api_key)
+        if host.user_info:
+            # a name and a password are for a proxy in front of our server, which takes its key from here just as well
+            self._headers["Authorization"] = _basic(host.user_info)
+            if secret:
+                self._headers["x-api-key"] = secret
+        elif secret:
+            self._headers["Authorization"] = f"Bearer {secret}"
+
+    # Each method is one route of native-api §3. All raise ServerRefused, ServerAnswered or ClientError.
+
+    def heartbeat(self) -> None:
+        self.call("HEAD", "/")
+
+    def version(self) -> str:
+        return str(self._json("GET", "/api/version").get("version", ""))
+
+    def tags(self) -> list[ListedModel]:
+        return [
+            ListedModel(
+                name=str(entry.get("name", "")),
+                digest=str(entry.get("digest", "")),
+                size_bytes=_count(entry, "size"),
+                modified_at=_time(entry.get("modified_at")),
+                is_remote=bool(entry.get("remote_model")),
+            )
+            for entry in _objects(self._json("GET", "/api/tags").get("models"))
+        ]
+
+    def ps(self) -> list[RunningModel]:
+        return [
+            RunningModel(
+                name=str(entry.get("name", "")),
+                digest=str(entry.get("digest", "")),
+                size_bytes=_count(entry, "size"),
+                size_vram_bytes=_count(entry, "size_vram"),
+                context_tokens=_count(entry, "context_length"),
+                expires_at=_time(entry.get("expires_at")),
+            )
+            for entry in _objects(self._json("GET", "/api/ps").get("models"))
+        ]
+
+    def show(
+        self, model: str, *, verbose: bool = False, system: str = "", options: Mapping[str, Any] | None = None
+    ) -> ShownModel:
+        """`system` and `options` only change the Modelfile text of the reply: what the user has set so far."""
+        body = {"model": model, "verbose": verbose, "system": system, "options": dict(options or {})}
+        reply = self._json("POST", "/api/show", {key: value for key, value in body.items() if value})
+        info = reply.get("model_info")
+        texts = ("license", "modelfile", "parameters", "template", "system", "requires", "remote_model", "remote_host")
+        return ShownModel(
+            **{name: str(reply.get(name) or "") for name in texts},
+            details=_mapping(reply.get("details")),
+            model_info=info if isinstance(info, dict) else None,
+            projector_info=_mapping(reply.get("projector_info")),
+            tensors=_objects(reply.get("tensors")),
+            capabilities=[str(word) for word in _list(reply.get("capabilities"))],
+            messages=_objects(reply.get("messages")),
+        )
+
+    def generate(self, ask: Ask, prompt: str, *, images: Sequence[bytes] = ()) -> Generator[Part]:
+        body = ask.fields() | {"prompt": prompt}
+        if images:
+            body["images"] = [base64.b64encode(image).decode() for image in images]
+        return self._answer("/api/generate", body)
+
+    def chat(self, ask: Ask, messages: Sequence[Mapping[str, Any]]) -> Generator[Part]:
+        """`messages` as native-api §3.8 has them, images already in base64."""
+        return self._answer("/api/chat", ask.fields() | {"messages": list(messages)})
+
+    def load(self, ask: Ask) -> None:
+        for _ in self._stream("/api/generate", ask.fields()):
+            pass
+
+    def unload(self, model: str) -> None:
+        self.load(Ask(model=model, keep_alive_ns=0))
+
+    def embed(
+        self,
+        model: str,
+        text: str,
+        *,
+        truncate: bool | None = None,
+        dimensions: int = 0,
+        keep_alive_ns: int | None = None,
+    ) -> list[list[float]]:
+        body: dict[str, Any] = {"model": model, "input": text} | _keep_alive(keep_alive_ns)
+        if truncate is not None:
+            body["truncate"] = truncate
+        if dimensions > 0:
+            body["dimensions"] = dimensions
+        with self._exchange("POST", "/api/embed", _encode(body)) as response:
+            reply = _object(self._read(response))
+            self._warn_of(reply, _header_warnings(response))
+        return _list(reply.get("embeddings"))
+
+    def pull(self, model: str, *, insecure: bool = False) -> Generator[Progress]:
+        return self._progress("/api/pull", {"model": model} | ({"insecure": True} if insecure else {}))
+
+    def create(self, request: Mapping[str, Any]) -> Generator[Progress]:
+        """`request` is the body of native-api §3.11."""
+        return self._progress("/api/create", request)
+
+    def copy(self, source: str, destination: str) -> None:
+        self.call("POST", "/api/copy", {"source": source, "destination": destination})
+
+    def delete(self, model: str) -> None:
+        self.call("DELETE", "/api/delete", {"model": model})
+
+    def has_blob(self, digest: str) -> bool:
+        try:
+            self.call("HEAD", f"/api/blobs/{digest}")
+        except ServerAnswered as error:
+            if error.status != 404:
+                raise
+            return False
+        return True
+
+    def upload_blob(self, digest: str, file: Readable, size_bytes: int) -> None:
+        """Send `size_bytes` bytes of `file` under their digest."""
+        with self._exchange("POST", f"/api/blobs/{digest}", file, {"Content-Length": str(size_bytes)}) as response:
+            self._read(response)
+
+    def call(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> bytes:
+        """One plain request; the reply's body as the server sent it."""
+        with self._exchange(method, path, _encode(body)) as response:
+            return self._read(response)
+
+    # --- one request -----------------------------------------------------------------------------------------------
+
+    def _json(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> dict[str, Any]:
+        return _object(self.call(method, path, body))
+
+    def _read(self, response: http.client.HTTPResponse) -> bytes:
+        if response.status >= 400:
+            raise _answered(response)
+        for text in _header_warnings(response):
+            self._warn(text)
+        data = response.read(MAX_REPLY_BYTES + 1)
+        if len(data) > MAX_REPLY_BYTES:
+            raise ClientError(f"the server's reply is larger than {MAX_REPLY_BYTES} bytes")
+        return data
+
+    def _stream(self, path: str, body: Mapping[str, Any]) -> Generator[dict[str, Any]]:
+        with self._exchange("POST", path, _encode(body), {"Accept": "application/x-ndjson"}) as response:
+            if response.status >= 400:
+                raise _answered(response, streaming=True)
+            said = _header_warnings(response)
+            for text in said:
+                self._warn(text)
+            while line := response.readline(MAX_LINE_BYTES + 1):
+                if len(line) > MAX_LINE_BYTES:
+                    raise ClientError(f"a line of the server's reply is longer than {MAX_LINE_BYTES} bytes")
+                entry = _object(line)
+                if entry.get("error"):
+                    raise ServerAnswered(str(entry["error"]))
+                self._warn_of(entry, said)
+                yield entry
+
+    def _warn_of(self, entry: Mapping[str, Any], said: Sequence[str]) -> None:
+        """The warnings of a final object; those that a header already carried are not said twice."""
+        for text in _list(entry.get("warnings")):
+            if text not in said:
+                self._warn(str(text))
+
+    def _answer(self, path: str, body: Mapping[str, Any]) -> Generator[Part]:
+        done = False
+        for entry in self._stream(path, body):
+            done = bool(entry.get("done"))
+            yield _part(entry)
+        if not done:
+            raise ClientError("the server closed the connection before the answer was complete")
+
+    def _progress(self, path: str, body: Mapping[str, Any]) -> Generator[Progress]:
+        from .messages import Progress
+
+        status = ""
+        for entry in self._stream(path, body):
+            status = str(entry.get("status", ""))
+            yield Progress(status, str(entry.get("digest", "")), _count(entry, "total"), _count(entry, "completed"))
+        if status != "success":
+            raise ClientError(f"the server closed the connection before it was done (last: {status or 'nothing'})")
+
+    @contextmanager
+    def _exchange(
+        self, method: str, path: str, body: bytes | Readable | None, headers: Mapping[str, str] | None = None
+    ) -> Iterator[http.client.HTTPResponse]:
+        """One connection, one request, its response; whatever happens, the connection is closed when this is left."""
+        url = f"{self.host.scheme}://{self.host.netloc}{self._base_path}{path}"
+        connection = self._connection()
+        target = url if self._proxy and self.host.scheme == "http" else self._base_path + path
+        all_headers = self._headers | {"Accept": "application/json"} | dict(headers or {})
+        if self._proxy and self.host.scheme == "http":
+            all_headers |= _proxy_headers(self._proxy)
+        try:
+            connection.connect()
+            connection.sock.settimeout(self._timeout_s)
+            # a server that knows its answer early (a blob it has, a key it misses) does not read the rest
+            with suppress(BrokenPipeError, ConnectionResetError):
+                connection.request(method, target, body, all_headers)
+            yield connection.getresponse()
+        except (ConnectionRefusedError, FileNotFoundError) as error:
+            if self._proxy:
+                raise ClientError(self._failed(method, url, error)) from error
+            raise ServerRefused(f"nothing answers at {self.host.url}") from error
+        except (OSError, UnicodeError, http.client.HTTPException) as error:
+            raise ClientError(self._failed(method, url, error)) from error
+        finally:
+            connection.close()
+
+    def _connection(self) -> http.client.HTTPConnection:
+        if self._is_unix:
+            return _UnixConnection(self.host.path)
+        secure = self.host.scheme == "https"
+        if not secure and self.host.scheme != "http":
+            raise ClientError(
+                f"OLLAMA_HOST: {self.host.scheme}:// is not spoken here; use http://, https:// or unix://"
+            )
+        kind = http.client.HTTPSConnection if secure else http.client.HTTPConnection
+        if self._proxy is None:
+            return kind(self.host.host, self.host.port, timeout=CONNECT_TIMEOUT_S, blocksize=UPLOAD_BLOCK_BYTES)
+        connection = kind(self._proxy.host, self._proxy.port, timeout=CONNECT_TIMEOUT_S, blocksize=UPLOAD_BLOCK_BYTES)
+        if secure:
+            connection.set_tunnel(self.host.host, self.host.port, _proxy_headers(self._proxy))
+        return connection
+
+    def _failed(self, method: str, url: str, error: Exception) -> str:
+        """What was tried and why it failed; a proxy is named, since nobody expects one (cli G-24)."""
+        through = f" through the proxy {self._proxy.netloc}" if self._proxy else ""
+        cause = error.strerror if isinstance(error, OSError) and error.strerror else str(error) or type(error).__name__
+        hint = ""
+        if isinstance(error, socket.gaierror):
+            hint = "; check the host name in OLLAMA_HOST"
+        elif isinstance(error, TimeoutError):
+            hint = "; check the address in OLLAMA_HOST and the firewalls in between"
+        return f'{method.title()} "{url}"{through}: {cause}{hint}'
+
+
+# --- bytes to values -----------------------------------------------------------------------------------------------
+
+
+def _encode(body: Mapping[str, Any] | None) -> bytes | None:
+    return None if body is None else json.dumps(body, separators=(",", ":")).encode()
+
+
+def _object(data: bytes) -> dict[str, Any]:
+    try:
+        value = json.loads(data)
+    except ValueError:
+        raise ClientError(f"the server's reply is not JSON: {data[:200].decode(errors='replace').strip()}") from None
+    if not isinstance(value, dict):
+        raise ClientError("the server's reply is not a JSON object")
+    return value
+
+
+def _list(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else []
+
+
+def _mapping(value: Any) -> dict[str, Any]:
+    return value if isinstance(value, dict) else {}
+
+
+def _objects(value: Any) -> list[dict[str, Any]]:
+    return [entry for entry in _list(value) if isinstance(entry, dict)]
+
+
+def _header_warnings(response: http.client.HTTPResponse) -> list[str]:
+    return response.headers.get_all("Llamero-Warning") or []
+
+
+def _count(entry: Mapping[str, Any], key: str) -> int:
+    value = entry.get(key)
+    return value if isinstance(value, int) else 0
+
+
+def _time(value: Any) -> datetime:
+    """A point in time with its zone; what is missing or unreadable is the zero time."""
+    try:
+        time = datetime.fromisoformat(value)
+    except (TypeError, ValueError):
+        return ZERO_TIME
+    return time if time.tzinfo else time.replace(tzinfo=UTC)
+
+
+def _part(entry: Mapping[str, Any]) -> Part:
+    """One object of a generate or chat stream: the first has its texts at the top, the second in `message`."""
+    message = _mapping(entry.get("message")) or entry
+    calls: tuple[ToolCall, ...] = ()
+    if message.get("tool_calls"):
+        from .messages import ToolCall
+
+        functions = [_mapping(call.get("function")) for call in _objects(message["tool_calls"])]
+        calls = tuple(ToolCall(str(one.get("name", "")), _mapping(one.get("arguments"))) for one in functions)
+    metrics = None
+    if entry.get("done"):
+        metrics = Metrics(
+            total_ns=_count(entry, "total_duration"),
+            load_ns=_count(entry, "load_duration"),
+            prompt_tokens=_count(entry, "prompt_eval_count"),
+            prompt_ns=_count(entry, "prompt_eval_duration"),
+            predicted_tokens=_count(entry, "eval_count"),
+            predicted_ns=_count(entry, "eval_duration"),
+        )
+    text = message.get("response" if message is entry else "content")
+    return Part(str(text or ""), str(message.get("thinking") or ""), calls, metrics)
+
+
+def _keep_alive(ns: int | None) -> dict[str, Any]:
+    """The field as native-api §2.2 reads it; every negative or endless duration is -1."""
+    if ns is None:
+        return {}
+    return {"keep_alive": -1 if ns < 0 or ns >= FOREVER else format_duration(ns)}
+
+
+def _answered(response: http.client.HTTPResponse, *, streaming: bool = False) -> ServerAnswered:
+    """The error of a status from 400 up, in the words of cli §1.1."""
+    data = response.read(MAX_ERROR_BYTES)
+    text = data.decode(errors="replace").strip()
+    with suppress(ValueError, KeyError, TypeError):
+        text = str(json.loads(data)["error"])
+    if response.status == 401:
+        text = KEY_NEEDED
+    elif streaming:
+        text = f"{response.status} {response.reason}: {text}".removesuffix(": ")
+    return ServerAnswered(text or SILENT_ERROR, status=response.status)
+
+
+def _basic(user_info: str) -> str:
+    return "Basic " + base64.b64encode(unquote(user_info).encode()).decode()
+
+
+def _split_proxy(text: str) -> HostUrl:
+    host, warnings = parse_host(text)
+    if host.scheme != "http" or not host.host or warnings:
+        raise ClientError(f"unusable proxy for requests to OLLAMA_HOST: {host.url}; set an http:// proxy or NO_PROXY")
+    return host
+
+
+def _proxy_headers(proxy: HostUrl) -> dict[str, str]:
+    return {"Proxy-Authorization": _basic(proxy.user_info)} if proxy.user_info else {}
