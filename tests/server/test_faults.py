@@ -64,6 +64,7 @@ def test_l100_r70_stopping_ends_engines_and_exits_cleanly(start_server: Any, num
         server.process.send_signal(number)
         assert server.process.wait(10) == 0
         assert time.monotonic() - started < 5
+        assert response.read().splitlines()[-1] == b'{"error":"the server is stopping"}'
     wait_gone(engine)
 
 

@@ -15,7 +15,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from ..errors import Cancelled, LlameroError
+from ..errors import Busy, Cancelled, LlameroError
 from ..messages import Finished, Loaded, Rendered, Started, Step, Text, Thinking, ToolCall
 
 log = logging.getLogger(__name__)
@@ -27,6 +27,8 @@ NDJSON = "application/x-ndjson"
 
 MAX_WARNINGS = 8
 MAX_WARNING_CHARS = 200
+
+STOPPING = Busy("the server is stopping")
 
 _T = TypeVar("_T")
 
@@ -145,8 +147,13 @@ class Lines(Response):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
-        with contextlib.suppress(Cancelled):
+        try:
             await unless_gone(self._request, self._pump(send))
+        except Cancelled:
+            pass  # nobody is there to read an end
+        except asyncio.CancelledError:
+            # the server stops, and this answer has had its time: say so, and let the task end
+            await send({"type": "http.response.body", "body": self._write_error(STOPPING) + b"\n", "more_body": False})
 
     async def _pump(self, send: Send) -> None:
         async with contextlib.aclosing(self._lines):

@@ -6,6 +6,7 @@ What a route does is in `native.py`, `library.py`; sockets and the process are `
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Callable, Sequence
@@ -17,7 +18,7 @@ from starlette.types import Message, Receive, Scope, Send
 from ..dialects import native
 from ..durations import MINUTE, SECOND, format_duration
 from ..errors import Cancelled, EngineError, LlameroError, LoadFailed, TooLarge
-from .answers import BARE_JSON, JSON
+from .answers import BARE_JSON, JSON, STOPPING
 from .guard import Guard
 from .routes import Match, Routes, allow
 
@@ -100,6 +101,8 @@ class App:
             return _error(error, bare=route.bare_json_errors or _replaces_first_line(error))
         except ClientDisconnect:
             return _error(Cancelled(), bare=route.bare_json_errors)
+        except asyncio.CancelledError:
+            return _error(STOPPING, bare=route.bare_json_errors)  # uvicorn ends what outlives its time to stop
         except Exception:
             log.exception("a request failed unexpectedly: %s %s", route.method, route.path)
             return _error(LlameroError("internal server error"), bare=route.bare_json_errors)

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..chat import prompt, schema
+from ..chat.grammar import check_grammar
 from ..errors import BadRequest, UnsupportedOption
 from ..messages import GenerationRequest, Message, Think
 from ..store.models import Model
@@ -54,19 +55,24 @@ class Constraint:
 
     format: str | Mapping[str, Any] | None = None
     grammar: str = ""
+    warnings: tuple[str, ...] = ()
+    """Parts of a schema that the engine will not enforce."""
 
     @classmethod
     def of(cls, request: GenerationRequest, options: Mapping[str, Any]) -> Constraint:
         """Checked here, before anything is loaded: the engine itself ignores what it cannot satisfy."""
         format = schema.parse_format(request.format)
-        if isinstance(format, dict):
-            schema.check_schema(format)
         grammar = options["grammar"]
         if grammar:
             if format is not None:
                 raise UnsupportedOption("grammar and format cannot be used together")
-            schema.check_grammar(grammar)
-        return cls(format, grammar)
+            check_grammar(grammar)
+            return cls(grammar=grammar)
+        if not isinstance(format, dict):
+            return cls(format)
+        schema.check_schema(format)
+        enforced, notes = schema.for_engine(format)
+        return cls(enforced, warnings=tuple(f"format: {note}" for note in notes))
 
     def for_chat(self) -> dict[str, Any]:
         return {"grammar": self.grammar} if self.grammar else prompt.chat_constraint(self.format)

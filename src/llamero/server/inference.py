@@ -221,7 +221,7 @@ async def _answer(
         if not (request.truncate and await dialogue.fit()):
             raise
         first, events = await _begin(ask)
-    warnings = ready.job.warnings
+    warnings = (*ready.job.warnings, *constraint.warnings)
     if dialogue.dropped_count:
         warnings += (f"the conversation is longer than the context: {dialogue.dropped_count} oldest messages left out",)
     in_context = dialogue.render if isinstance(request, GenerateRequest) else None
@@ -274,7 +274,8 @@ async def _complete(
         return text
 
     in_context = None if request.raw else rendered
-    async with aclosing(_relay(first, events, ready, (*ready.job.warnings, *warnings), in_context)) as steps:
+    said = (*ready.job.warnings, *constraint.warnings, *warnings)
+    async with aclosing(_relay(first, events, ready, said, in_context)) as steps:
         async for step in steps:
             yield step
 

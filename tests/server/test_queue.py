@@ -1,0 +1,98 @@
+"""Several models and several requests at once, on real engines (native-api §4, scheduler §4 to §7)."""
+
+from __future__ import annotations
+
+import json
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from typing import Any
+
+from tests.conftest import StartServer
+from tests.running import Reply, Server
+
+M = "smollm2:135m"
+E = "all-minilm:22m"
+
+
+def body(predict: int, **more: Any) -> dict[str, Any]:
+    options = {"num_predict": predict, "temperature": 0}
+    return {"model": M, "prompt": "Count to a thousand", "options": options, **more}
+
+
+def test_n121_a_full_queue_says_so_at_once(start_server: StartServer) -> None:
+    """N-121: one answer runs, one request waits, the third is refused in the exact words, with `Retry-After`."""
+    server = start_server(LLAMERO_MAX_WAITING="1")
+    with ThreadPoolExecutor(1) as pool:
+        with server.streaming("/api/generate", body(2000)) as running:
+            running.readline()
+            waiting = pool.submit(server.post, "/api/generate", body(1))
+            refused = ask_until_refused(server)
+        assert waiting.result().status == 200
+    assert refused.error == "server busy, please try again.  maximum pending requests exceeded"
+    assert int(refused.headers["Retry-After"]) >= 1
+
+
+def ask_until_refused(server: Server) -> Reply:
+    """Whoever takes the one place to wait for himself gives it up again: the other request is to have it."""
+    for _ in range(20):
+        with suppress(TimeoutError):
+            return server.post("/api/generate", body(1), timeout_s=0.5)
+    raise AssertionError("nobody was refused")
+
+
+def test_one_slot_answers_one_at_a_time_two_slots_two(start_server: StartServer) -> None:
+    """Partly R-24: with OLLAMA_NUM_PARALLEL=2 a short answer overtakes a long one that runs beside it."""
+    server = start_server(OLLAMA_NUM_PARALLEL="2")
+    with server.streaming("/api/generate", body(200)) as long:
+        long.readline()
+        assert server.post("/api/generate", body(3)).lines()[-1]["done"] is True
+        rest = long.read().splitlines()
+    assert len(rest) > 20, "the long answer was still running"
+    assert json.loads(rest[-1])["done"] is True
+
+
+def test_r26_one_model_at_a_time(start_server: StartServer) -> None:
+    """R-26 on real engines: the idle one goes for the new one."""
+    server = start_server(OLLAMA_MAX_LOADED_MODELS="1")
+    server.post("/api/generate", {"model": M})
+    server.post("/api/embed", {"model": E, "input": "x"})
+    assert server.loaded() == [E]
+    assert len(server.engines()) == 1
+
+
+def test_two_models_are_loaded_side_by_side(server: Server) -> None:
+    server.unload_all()
+    server.post("/api/generate", {"model": M})
+    server.post("/api/embed", {"model": E, "input": "x"})
+    assert sorted(server.loaded()) == [E, M]
+
+
+def test_r01_many_at_once_start_one_engine(start_server: StartServer) -> None:
+    """R-01 on the real engine: a cold model asked for by eight clients."""
+    server = start_server()
+    with ThreadPoolExecutor(8) as pool:
+        replies = list(pool.map(lambda _: server.post("/api/generate", body(2)), range(8)))
+    assert [reply.status for reply in replies] == [200] * 8
+    assert len(server.engines()) == 1
+    assert server.log.read_text().count("engine started") == 1
+
+
+def test_clients_that_come_and_go_leave_nothing(server: Server) -> None:
+    """Partly R-69, X-87: hang-ups in every phase; afterwards one engine answers and nothing else is there."""
+    server.unload_all()
+
+    def hang_up(i: int) -> None:
+        if i % 2:
+            with server.streaming_unread("/api/generate", body(50)):
+                return
+        with server.streaming("/api/generate", body(50)) as response:
+            response.readline()
+
+    threads = [threading.Thread(target=hang_up, args=(i,)) for i in range(12)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert server.post("/api/generate", body(2, keep_alive=0)).status == 200
+    server.wait_until(lambda: not server.loaded() and not server.engines())
