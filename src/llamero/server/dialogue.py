@@ -14,6 +14,9 @@ from ..chat.media import Media, check_media
 from ..engines.wire import Wire
 from ..messages import Message, Think
 
+_ONE_PICTURE = asyncio.Semaphore(1)
+"""Pictures are decoded one at a time: the largest that we take needs a gigabyte while it is checked."""
+
 
 class Dialogue:
     def __init__(
@@ -52,7 +55,8 @@ class Dialogue:
         for message in self._messages:
             for data in message.images:
                 if data not in self._media:
-                    self._media[data] = await asyncio.to_thread(check_media, data)
+                    async with _ONE_PICTURE:
+                        self._media[data] = await asyncio.to_thread(check_media, data)
 
     def body(self) -> dict[str, Any]:
         """The engine's request for this conversation, without sampling."""

@@ -1,0 +1,215 @@
+"""From a request to the engine's request: which messages, which sampling, which body. Pure.
+
+The engine renders a model's Jinja template itself, so a prompt here is a list of messages; `/completion` bodies are for
+prompts that are text already. Source: modelfile-templates §3.2, §3.4, §4.1; scheduler §12.
+"""
+
+from __future__ import annotations
+
+import base64
+import dataclasses
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Any
+
+import msgspec
+
+from ..messages import THINK_LEVELS, Message, Think
+from .media import Media
+
+IMAGE_TOKENS = 768
+"""What a picture counts when messages are dropped to fit the context (native-api §2.9)."""
+
+MAX_CONTEXTS_PREDICTED = 10
+"""An open-ended answer ends after this many context windows: with context shift it would never end by itself."""
+
+
+def assemble(system: str, stored: Sequence[Message], asked: Sequence[Message]) -> tuple[Message, ...]:
+    """The conversation that a chat request stands for: model SYSTEM, model MESSAGEs, then what was sent.
+
+    The model's SYSTEM steps back when the request's first message is a system message.
+    """
+    own = (Message("system", system),) if system and not (asked and asked[0].role == "system") else ()
+    return (*own, *stored, *asked)
+
+
+def strip_old_thinking(messages: Sequence[Message]) -> tuple[Message, ...]:
+    """Cut a leading `<think>…</think>` out of the assistant's turns before the last user turn (qwen3, deepseek-r1)."""
+    last_user = max((i for i, message in enumerate(messages) if message.role == "user"), default=-1)
+    return tuple(
+        _without_thinking(message) if message.role == "assistant" and i < last_user else message
+        for i, message in enumerate(messages)
+    )
+
+
+def _without_thinking(message: Message) -> Message:
+    if not message.content.startswith("<think>"):
+        return message
+    _, closed, rest = message.content.partition("</think>")
+    return dataclasses.replace(message, content=rest.lstrip()) if closed else message
+
+
+def kept(messages: Sequence[Message], start: int) -> tuple[Message, ...]:
+    """The conversation without its first `start` messages; system messages stay, moved to the front."""
+    return (*(message for message in messages[:start] if message.role == "system"), *messages[start:])
+
+
+async def fit(messages: Sequence[Message], limit_tokens: int, count: Callable[[int], Awaitable[int]]) -> int:
+    """How many messages must be dropped from the front so that the rest fits; the last one always stays.
+
+    `count(start)` gives the tokens of the conversation without its first `start` messages. The answer is that of trying
+    0, 1, 2, … in turn; it is found by bisection, because every try costs a rendering.
+    """
+    last = len(messages) - 1
+    if last <= 0 or await count(0) <= limit_tokens:
+        return 0
+    low, high = 0, last  # `low` does not fit; `high` does, or is all there is left
+    while high - low > 1:
+        middle = (low + high) // 2
+        if await count(middle) <= limit_tokens:
+            high = middle
+        else:
+            low = middle
+    return high
+
+
+def sampling(options: Mapping[str, Any], ctx_tokens: int) -> dict[str, Any]:
+    """The sampling part of every engine request. Zero values are sent too: absent means the engine's own default."""
+    predict = options["num_predict"]
+    bound = MAX_CONTEXTS_PREDICTED * ctx_tokens
+    body: dict[str, Any] = {
+        "stream": True,
+        # a reused prompt gives other last bits, hence another text for one seed
+        "cache_prompt": not (options["seed"] >= 0 and options["temperature"] > 0),
+        "n_predict": bound if predict <= 0 or predict > bound else predict,
+        **{
+            name: options[name]
+            for name in (
+                "temperature",
+                "top_k",
+                "top_p",
+                "min_p",
+                "repeat_penalty",
+                "repeat_last_n",
+                "frequency_penalty",
+                "presence_penalty",
+                "seed",
+            )
+        },
+    }
+    if options["num_keep"]:
+        body["n_keep"] = options["num_keep"]
+    if options["typical_p"]:
+        body["typical_p"] = options["typical_p"]
+    if options["stop"]:
+        body["stop"] = list(options["stop"])
+    return body
+
+
+def template_body(
+    messages: Sequence[Message], media: Mapping[bytes, Media], tools: Sequence[Mapping[str, Any]], think: Think
+) -> dict[str, Any]:
+    """What `/apply-template` and `/v1/chat/completions` both need to render a prompt."""
+    body: dict[str, Any] = {"messages": [_message(message, media) for message in messages]}
+    if tools:
+        body["tools"] = list(tools)
+        body["parallel_tool_calls"] = True
+    if think is not None:
+        body["chat_template_kwargs"] = _template_arguments(think)
+    return body
+
+
+def _template_arguments(think: Think) -> dict[str, Any]:
+    if think in THINK_LEVELS:
+        return {"enable_thinking": True, "reasoning_effort": think}
+    return {"enable_thinking": bool(think)}
+
+
+def _message(message: Message, media: Mapping[bytes, Media]) -> dict[str, Any]:
+    body: dict[str, Any] = {"role": message.role, "content": _content(message, media)}
+    if message.thinking:
+        body["reasoning_content"] = message.thinking
+    if message.tool_calls:
+        body["tool_calls"] = [
+            {
+                "id": call.id,
+                "type": "function",
+                "function": {"name": call.name, "arguments": msgspec.json.encode(call.arguments).decode()},
+            }
+            for call in message.tool_calls
+        ]
+    if message.tool_name:
+        body["name"] = message.tool_name
+    if message.tool_call_id:
+        body["tool_call_id"] = message.tool_call_id
+    return body
+
+
+def _content(message: Message, media: Mapping[bytes, Media]) -> str | list[dict[str, Any]]:
+    if not message.images:
+        return message.content
+    text = [{"type": "text", "text": message.content}] if message.content else []
+    return [*text, *(_part(media[image]) for image in message.images)]
+
+
+def _part(media: Media) -> dict[str, Any]:
+    data = base64.b64encode(media.data).decode()
+    if media.kind == "audio":
+        return {
+            "type": "input_audio",
+            "input_audio": {"data": data, "format": "mp3" if "mpeg" in media.mime else "wav"},
+        }
+    return {"type": "image_url", "image_url": {"url": f"data:{media.mime};base64,{data}"}}
+
+
+def chat_constraint(format: str | Mapping[str, Any] | None) -> dict[str, Any]:
+    """`format` as a part of a `/v1/chat/completions` body."""
+    if format is None:
+        return {}
+    if isinstance(format, str):
+        return {"response_format": {"type": "json_object"}}
+    return {"response_format": {"type": "json_schema", "json_schema": {"name": "schema", "schema": dict(format)}}}
+
+
+def completion_constraint(format: str | Mapping[str, Any] | None) -> dict[str, Any]:
+    """`format` as a part of a `/completion` body."""
+    if format is None:
+        return {}
+    if isinstance(format, str):
+        return {"json_schema": {"type": "object"}}
+    return {"json_schema": dict(format)}
+
+
+def logprob_fields(*, wanted: bool, top: int, chat: bool) -> dict[str, Any]:
+    """How to ask for log-probabilities; the engine gives none for n = 0."""
+    if not wanted:
+        return {}
+    return {"logprobs": True, "top_logprobs": max(top, 1)} if chat else {"n_probs": max(top, 1)}
+
+
+def mark_images(messages: Sequence[Message]) -> tuple[Message, ...]:
+    """Pictures as the text markers `[img-0]`, `[img-1]`, … numbered over the whole conversation (§4.3).
+
+    Each picture takes the next literal `[img]` of its message; those left over stand in front of the text.
+    """
+    marked, number = [], 0
+    for message in messages:
+        front, text = "", message.content
+        for _ in message.images:
+            marker = f"[img-{number}]"
+            if "[img]" in text:
+                text = text.replace("[img]", marker, 1)
+            else:
+                front += marker
+            number += 1
+        marked.append(dataclasses.replace(message, content=front + text, images=()) if message.images else message)
+    return tuple(marked)
+
+
+def cut_tokens(tokens: Sequence[int], ctx_tokens: int, keep: int, *, adds_bos: bool) -> list[int]:
+    """A prompt of `ctx_tokens` or more, cut so that half of what is not kept stays free for the answer.
+
+    The first `keep` tokens (negative: all that fit) and the newest ones survive.
+    """
+    keep = min(len(tokens) if keep < 0 else keep + adds_bos, ctx_tokens - 1)
+    limit = ctx_tokens - max((ctx_tokens - keep) // 2, 1)
+    return [*tokens[:keep], *tokens[len(tokens) - (limit - keep) :]]
