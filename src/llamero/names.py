@@ -1,7 +1,7 @@
 """Model names and digests: values that cannot be wrong once they exist. No disk, no registry.
 
-Source: store-registry §1 and §2, native-api §2.1. A `ModelName` has four checked parts none of which can be `.` or `..`, so a
-path built from it cannot leave its folder.
+Source: store-registry §1 and §2, native-api §2.1. A `ModelName` has four checked parts, none of which can be `.` or
+`..`, so a path built from it cannot leave its folder.
 """
 
 from __future__ import annotations

@@ -16,4 +16,5 @@ def tiny_vision(server: Server) -> str:
     client = ollama.Client(server.url)
     files = {path.name: client.create_blob(path) for path in sorted(VISION.glob("*.gguf"))}
     client.create("tiny-vision", files=files)
+    client._client.close()
     return "tiny-vision"

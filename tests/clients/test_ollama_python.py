@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
 import ollama
@@ -18,8 +19,10 @@ SHORT = {"num_predict": 8, "temperature": 0}
 
 
 @pytest.fixture(scope="module")
-def client(server: Server) -> ollama.Client:
-    return ollama.Client(server.url)
+def client(server: Server) -> Iterator[ollama.Client]:
+    client = ollama.Client(server.url)
+    yield client
+    client._client.close()  # the library itself offers no way to close it
 
 
 def test_list_and_show(client: ollama.Client) -> None:

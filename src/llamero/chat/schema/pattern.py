@@ -129,9 +129,7 @@ class _Scanner:
         self.item, self.at = 0, self.at + 1
 
     def _open(self) -> None:
-        opening = self._match(
-            _GROUP, "uses lookaround or flags; of (? only (?:...) and (?<name>...) are supported"
-        )
+        opening = self._match(_GROUP, "uses lookaround or flags; of (? only (?:...) and (?<name>...) are supported")
         if len(self.groups) > MAX_GROUPS:
             raise _Fault(f"nests groups deeper than {MAX_GROUPS}")
         if name := opening["name"]:
