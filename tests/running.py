@@ -94,7 +94,8 @@ class Server:
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
         try:
             connection.request("POST", path, json.dumps(body))
-            yield connection.getresponse()
+            with connection.getresponse() as response:  # it holds the socket as well
+                yield response
         finally:
             connection.close()
 

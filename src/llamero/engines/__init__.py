@@ -64,6 +64,11 @@ class Endpoint:
     port: int = 0
     """Loopback TCP, where there are no unix sockets."""
 
+    @property
+    def url(self) -> str:
+        """What requests are addressed to; over a socket the host is but a name."""
+        return "http://engine" if self.socket else f"http://127.0.0.1:{self.port}"
+
 
 @dataclass(frozen=True, slots=True)
 class MemoryUse:

@@ -8,11 +8,13 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-import subprocess
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+
+from .process import Process
+from .runner import COMMAND
 
 PROBE_TIMEOUT_S = 30.0
 """Driver start-up of a machine with many GPUs takes seconds; beyond this something hangs."""
@@ -80,26 +82,21 @@ def _number(path: Path) -> int | None:
 
 async def probe_gpus(env: Mapping[str, str]) -> tuple[Gpu, ...]:
     """The GPUs that the engine wheel can use. Asked in a child: a driver that crashes must not take us along."""
+    order = json.dumps({"parent": os.getpid()}).encode() + b"\n"
+    lines: list[str] = []
     try:
-        child = await asyncio.create_subprocess_exec(
-            sys.executable,
-            "-m",
-            "llamero.engines.runner",
-            "--devices",
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            stdin=subprocess.DEVNULL,
-            env=dict(env),
+        child = await Process.spawn(
+            (*COMMAND, "--devices"), env=env, cwd=Path(sys.prefix), first_line=order, on_line=lines.append
         )
-        try:
-            out, _ = await asyncio.wait_for(child.communicate(), PROBE_TIMEOUT_S)
-        except TimeoutError:
-            child.kill()
-            await child.wait()
-            return ()
-        rows = json.loads(out.splitlines()[-1])
-    except (OSError, ValueError, IndexError):
+    except OSError:
         return ()
+    try:
+        await asyncio.wait_for(asyncio.shield(child.exited), PROBE_TIMEOUT_S)
+        rows = json.loads(next(line for line in reversed(lines) if line.startswith("[{")))
+    except (TimeoutError, StopIteration, ValueError):
+        return ()
+    finally:
+        await child.kill()
     return tuple(
         Gpu(row["name"], row["description"], row["total_bytes"], row["free_bytes"])
         for row in rows

@@ -16,19 +16,19 @@ import shutil
 import socket
 import sys
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import aiohttp
 import msgspec
 
-from ..errors import EngineError, LoadFailed, OutOfMemory
+from ..errors import LoadFailed, OutOfMemory
 from . import Endpoint, LoadPlan, MemoryUse, Progress
-from .memory import MemoryReport
+from .memory import MemoryReport, says_out_of_memory
 from .process import Process, describe_exit
-from .wire import Wire, connector
+from .runner import COMMAND
+from .wire import Wire
 
 log = logging.getLogger(__name__)
 
@@ -37,7 +37,15 @@ POLL_QUICK_S = 0.01
 POLL_SLOW_S = 0.25
 QUICK_POLLS_FOR_S = 2.0
 HEALTH_TIMEOUT_S = 0.2
-HEALTH_TIMEOUT_LOADED_S = 10.0
+
+SIGN_OF_LIFE_BYTES = 2**20
+"""Taken in since the last look, they count like a line of output: this engine prints nothing while it reads weights."""
+
+OUT_OF_MEMORY_S = 0.25
+"""Silence after an out-of-memory line until it counts: the engine may say next that it tries again with less."""
+
+MAX_SOCKET_PATH_BYTES = 100
+"""The kernel's bound is 104 bytes on macOS and 108 on Linux."""
 
 MAX_ERROR_CHARS = 8 * 1024
 
@@ -54,31 +62,18 @@ ERROR_MARKS = (
     "fatal error:",
 )
 
-OOM_PHRASES = (
-    "out of memory",
-    "out of device memory",
-    "cudamalloc failed",
-    "hipmalloc failed",
-    "failed to allocate",
-    "allocation failed",
-    "not enough memory",
-    "insufficient memory",
-    "vk_error_out_of_device_memory",
-    "erroroutofmemory",
-)
-
-REQUEST_REFUSED = "send_error"
+REQUEST_REFUSED = ("send_error", "got exception", "llg error")
+"""One client's mistake, with that client's words: they say nothing about the engine and are for nobody else to read."""
 
 RECOVERABLE = "retrying without pipeline parallelism"
+
+_LOG_PREFIX = re.compile(r"^\d+\.\d\d\.\d{3}\.\d{3} ([A-Z]) ")
+_PRIVATE = r"(?<![\w./\\])(?:[A-Za-z]:)?[/\\](?:[^\s'\"/\\]+[/\\])+|\b0x[0-9a-fA-F]{6,}"
+"""Of an absolute path, all but the last part; and addresses in memory (security X-90)."""
 
 SPIN_COUNT = "1000"
 """OpenMP's threads wait for one another by spinning. Left alone they spin for so long that one busy neighbour per two
 cores costs most of the decode speed; a short spin keeps the idle speed, and a third of it beside the neighbour."""
-
-
-def says_out_of_memory(text: str) -> bool:
-    lowered = text.lower()
-    return RECOVERABLE not in lowered and any(phrase in lowered for phrase in OOM_PHRASES)
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +85,7 @@ class LlamaCppSettings:
     program: str = ""
     """A `llama-server` to run instead of the wheel."""
     load_timeout_s: float | None = 300.0
-    """Seconds without any output after which a load is given up."""
+    """Seconds without any sign of life after which a load is given up."""
     request_timeout_s: float | None = None
 
 
@@ -101,33 +96,31 @@ def _unheard(share: float) -> None:
 class LlamaCpp:
     """One running engine. Made by `start`."""
 
-    def __init__(self, plan: LoadPlan, folder: Path, endpoint: Endpoint) -> None:
+    def __init__(self, plan: LoadPlan, settings: LlamaCppSettings) -> None:
         self.plan = plan
-        self.endpoint = endpoint
-        self.wire: Wire
-        """Set once the engine answers; closed by `stop`."""
-        self._folder = folder
+        self._settings = settings
+        self._file_bytes = plan.model.stat().st_size
+        self._report = MemoryReport(self._file_bytes)
+        self._folder = _private_folder()
+        self.endpoint = _endpoint(self._folder)
+        self.wire = Wire(self, request_timeout_s=settings.request_timeout_s)
         self._process: Process | None = None
-        self._report = MemoryReport(plan.model.stat().st_size)
         self._errors: list[str] = []
-        self._dots = 0
+        paths = (plan.model, *plan.projectors, *plan.adapters, self.endpoint.socket or self._folder)
+        folders = {re.escape(os.path.join(os.path.dirname(path), "")) for path in paths}
+        self._private = re.compile("|".join([*folders, _PRIVATE]))
 
     @classmethod
     async def start(cls, plan: LoadPlan, settings: LlamaCppSettings, progress: Progress = _unheard) -> LlamaCpp:
         """Spawn the child and wait until it answers. Raises LoadFailed or OutOfMemory; nothing is left running then."""
-        folder = Path(tempfile.mkdtemp(prefix="llamero-engine-"))  # 0700 by definition
-        endpoint = _endpoint(folder, settings)
         try:
-            engine = cls(plan, folder, endpoint)
-            try:
-                await engine._spawn(settings)
-                await engine._wait_ready(settings, progress)
-                engine.wire = Wire(engine, request_timeout_s=settings.request_timeout_s)
-            except BaseException:
-                await engine.stop()
-                raise
+            engine = cls(plan, settings)
+        except OSError as error:
+            raise LoadFailed(f"error starting llama-server: {error.strerror}") from error
+        try:
+            await engine._wait_ready(await engine._spawn(), progress)
         except BaseException:
-            shutil.rmtree(folder, ignore_errors=True)
+            await engine.stop()
             raise
         log.info("engine started pid=%d model=%s", engine.pid, plan.model.name)
         return engine
@@ -147,109 +140,121 @@ class LlamaCpp:
     @property
     def last_error(self) -> str:
         if self._errors or self._process is None or not self._process.exited.done():
-            return "\n".join(self._errors)[-MAX_ERROR_CHARS:]
+            return self._without_paths(self._errors)
         return describe_exit(self._process.exited.result())
 
     @property
     def exited(self) -> asyncio.Future[int]:
-        """Resolves to the exit status when the child ends, whoever ended it."""
         assert self._process is not None
         return self._process.exited
 
     async def stop(self) -> None:
-        if hasattr(self, "wire"):
+        was_alive = self.alive
+        try:
+            if self._process is not None:
+                await self._process.kill()
             await self.wire.close()
-        if self._process is not None:
-            was_alive = self._process.alive
-            await self._process.kill()
-            if was_alive:
-                log.info("engine stopped pid=%d model=%s", self._process.pid, self.plan.model.name)
-        await asyncio.to_thread(shutil.rmtree, self._folder, ignore_errors=True)
+        finally:
+            shutil.rmtree(self._folder, ignore_errors=True)
+        if was_alive:
+            log.info("engine stopped pid=%d model=%s", self.pid, self.plan.model.name)
 
-    async def _spawn(self, settings: LlamaCppSettings) -> None:
+    async def _spawn(self) -> Process:
         order: dict[str, Any] = {"parent": os.getpid()}
-        if settings.program:
-            order["exec"] = [settings.program, *arguments(self.plan, self.endpoint)]
+        if self._settings.program:
+            order["exec"] = [_find(self._settings), *arguments(self.plan, self.endpoint)]
         else:
             order["settings"] = parameters(self.plan, self.endpoint)
         env = {
-            **settings.env,
-            "GOMP_SPINCOUNT": settings.env.get("GOMP_SPINCOUNT", SPIN_COUNT),
+            "GOMP_SPINCOUNT": SPIN_COUNT,
+            "GGML_NO_BACKTRACE": "1",  # an abort would start a debugger and print addresses
+            **self._settings.env,
             "HOME": str(self._folder),
             "TMPDIR": str(self._folder),
             "LLAMA_API_KEY": self.endpoint.secret,
         }
-        argv = [sys.executable, "-m", "llamero.engines.runner"]
         line = msgspec.json.encode(order) + b"\n"
         try:
-            self._process = await Process.spawn(argv, env=env, cwd=self._folder, first_line=line, on_line=self._on_line)
+            self._process = await Process.spawn(
+                COMMAND, env=env, cwd=self._folder, first_line=line, on_line=self._on_line
+            )
         except OSError as error:
-            raise LoadFailed(f"error starting llama-server: {error}") from error
+            raise LoadFailed(f"error starting llama-server: {error.strerror}") from error
+        return self._process
 
     def _on_line(self, line: str) -> None:
+        if any(words in line for words in REQUEST_REFUSED):
+            return
         log.debug("engine pid=%d %s", self.pid, line)
         self._report.feed(line)
-        if line.strip(".") == "" and line:
-            self._dots += len(line)
-        if REQUEST_REFUSED in line:
-            return  # one client's mistake, told to that client; it says nothing about the engine
-        if any(mark in line for mark in ERROR_MARKS) or says_out_of_memory(line):
+        if RECOVERABLE in line:
+            self._errors.clear()
+        elif _is_error(line):
             self._errors.append(_LOG_PREFIX.sub("", line))
             while sum(map(len, self._errors)) > MAX_ERROR_CHARS and len(self._errors) > 1:
                 del self._errors[0]
 
-    async def _wait_ready(self, settings: LlamaCppSettings, progress: Progress) -> None:
-        """Poll /health until it says ok. The stall clock starts again with every byte the engine prints."""
-        process = self._process
-        assert process is not None
+    async def _wait_ready(self, process: Process, progress: Progress) -> None:
+        """Poll /health until it says ok. Whatever shows that the engine gets on restarts the stall clock."""
         loop = asyncio.get_running_loop()
-        started = loop.time()
-        async with aiohttp.ClientSession(connector=connector(self.endpoint)) as session:
-            while True:
-                if not process.alive:
-                    status = await process.exited
-                    raise self._failure(f"llama-server process has terminated: {describe_exit(status)}")
-                if await _health(session, HEALTH_TIMEOUT_S) == "ok":
-                    self._errors.clear()  # whatever it complained about, it got over it
-                    return
-                if self._errors and says_out_of_memory(self._errors[-1]):
-                    raise self._failure("the model does not fit into memory")
-                progress(min(0.99, self._dots / 100))  # the loader prints about a hundred dots
-                now = loop.time()
-                if settings.load_timeout_s is not None and now - process.last_output_s > settings.load_timeout_s:
-                    raise self._failure("timed out waiting for llama-server to start")
-                await asyncio.sleep(POLL_QUICK_S if now - started < QUICK_POLLS_FOR_S else POLL_SLOW_S)
+        started_s = heard_s = loop.time()
+        taken_bytes = 0
+        loading = False
+        while process.alive:
+            health = await self.wire.health(HEALTH_TIMEOUT_S)
+            if health == "ok":
+                self._errors.clear()  # whatever it complained about, it got over it
+                return
+            now_s = loop.time()
+            heard_s = max(heard_s, process.last_output_s)
+            if health == "loading" and not loading:
+                loading, heard_s = True, now_s
+            if (bytes_now := process.bytes_taken_in) >= taken_bytes + SIGN_OF_LIFE_BYTES:
+                taken_bytes, heard_s = bytes_now, now_s
+                progress(min(0.99, taken_bytes / max(1, self._file_bytes)))
+            if self._errors and says_out_of_memory(self._errors[-1]) and now_s - heard_s > OUT_OF_MEMORY_S:
+                raise self._failure("the model does not fit into memory", ": ")
+            if self._settings.load_timeout_s is not None and now_s - heard_s > self._settings.load_timeout_s:
+                raise self._failure("timed out waiting for llama-server to start", " - ")
+            await asyncio.sleep(POLL_QUICK_S if now_s - started_s < QUICK_POLLS_FOR_S else POLL_SLOW_S)
+        status = describe_exit(await process.exited)
+        raise self._failure(f"llama-server process has terminated: {status}", ": ")
 
-    def _failure(self, what: str) -> LoadFailed:
+    def _failure(self, what: str, separator: str) -> LoadFailed:
         assert self._process is not None
-        words = "\n".join(self._errors)[-MAX_ERROR_CHARS:] or "\n".join(list(self._process.tail)[-3:])
-        separator = " - " if what.startswith("timed out") else ": "
-        text = f"{what}{separator}{words}" if words else what
-        return (OutOfMemory if says_out_of_memory(words) else LoadFailed)(text)
+        words = self._without_paths(self._errors or list(self._process.tail)[-3:])
+        return (OutOfMemory if says_out_of_memory(words) else LoadFailed)(
+            f"{what}{separator}{words}" if words else what
+        )
+
+    def _without_paths(self, lines: Sequence[str]) -> str:
+        return self._private.sub("", "\n".join(lines))[-MAX_ERROR_CHARS:]
 
 
-_LOG_PREFIX = re.compile(r"^\d+\.\d\d\.\d{3}\.\d{3} [A-Z] ")
+def _is_error(line: str) -> bool:
+    prefix = _LOG_PREFIX.match(line)
+    level = prefix[1] if prefix else ""  # a foreign program is told to print none (scheduler §10.1)
+    return level == "E" or any(mark in line for mark in ERROR_MARKS) or says_out_of_memory(line)
 
 
-async def healthy(endpoint: Endpoint) -> bool:
-    """Whether a loaded engine still answers."""
-    async with aiohttp.ClientSession(connector=connector(endpoint)) as session:
-        return await _health(session, HEALTH_TIMEOUT_LOADED_S) == "ok"
+def _private_folder() -> Path:
+    """A new folder that only we can enter (`mkdtemp` promises 0700), where a socket's path is short enough."""
+    parent = tempfile.gettempdir()
+    path_bytes = len(os.fsencode(parent)) + len("/llamero-engine-12345678/engine.sock")
+    if path_bytes > MAX_SOCKET_PATH_BYTES and sys.platform != "win32":
+        parent = "/tmp"
+    return Path(tempfile.mkdtemp(prefix="llamero-engine-", dir=parent))
 
 
-async def _health(session: aiohttp.ClientSession, timeout_s: float) -> str:
-    """`ok`, `loading`, or empty when nothing sensible answers."""
-    try:
-        async with session.get("http://engine/health", timeout=aiohttp.ClientTimeout(total=timeout_s)) as response:
-            body = await response.content.read(4096)
-            if response.status == 200 and b'"ok"' in body:
-                return "ok"
-            return "loading" if b"loading model" in body.lower() else ""
-    except (aiohttp.ClientError, TimeoutError, OSError):
-        return ""
+def _find(settings: LlamaCppSettings) -> str:
+    """The foreign program's absolute path: the engine does not run in the folder that a relative one is meant from."""
+    found = shutil.which(settings.program, path=settings.env.get("PATH"))
+    if found is None:
+        raise LoadFailed(f"error starting llama-server: no program {Path(settings.program).name!r}")
+    return os.path.abspath(found)
 
 
-def _endpoint(folder: Path, settings: LlamaCppSettings) -> Endpoint:
+def _endpoint(folder: Path) -> Endpoint:
     secret = secrets.token_urlsafe(24)
     if sys.platform == "win32":
         with contextlib.closing(socket.create_server(("127.0.0.1", 0))) as probe:
@@ -265,6 +270,7 @@ def parameters(plan: LoadPlan, endpoint: Endpoint) -> dict[str, Any]:
         "port": endpoint.port,
         "api_keys": [endpoint.secret],
         "ui": False,
+        "endpoint_slots": False,
         "offline": True,
         "warmup": False,  # it costs a generation before the first token and gains nothing here
         "fit_params": plan.fit,
@@ -307,7 +313,7 @@ def arguments(plan: LoadPlan, endpoint: Endpoint) -> list[str]:
     flags = [
         *("--model", str(plan.model)),
         *(("--host", endpoint.socket) if endpoint.socket else ("--host", "127.0.0.1", "--port", str(endpoint.port))),
-        *("--no-webui", "--offline", "--no-warmup"),
+        *("--no-webui", "--offline", "--no-warmup", "--no-slots"),
         *("--log-verbosity", "4", "--no-log-prefix", "--no-log-timestamps"),
         *("-c", str(plan.total_ctx_tokens), "-np", str(plan.slots)),
         *("-b", str(plan.batch_tokens), "-ub", str(plan.batch_tokens)),
@@ -335,6 +341,3 @@ def arguments(plan: LoadPlan, endpoint: Endpoint) -> list[str]:
     for adapter in plan.adapters:
         flags += ["--lora", str(adapter)]
     return flags
-
-
-__all__ = ["EngineError", "LlamaCpp", "LlamaCppSettings", "arguments", "healthy", "parameters", "says_out_of_memory"]

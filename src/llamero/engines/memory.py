@@ -1,6 +1,6 @@
-"""How much memory an engine says it took, read from its log lines. It estimates nothing.
+"""What an engine says about memory, read from its log lines: how much it took, and that there was not enough.
 
-Source: scheduler §8.5.
+It estimates nothing. Source: scheduler §8.5, §10.2.
 """
 
 from __future__ import annotations
@@ -9,10 +9,30 @@ import re
 
 from . import MemoryUse
 
-_BUFFER = re.compile(r"(\w+):\s+(\S+) (model|KV|compute|output|RS) buffer size =\s*([0-9.]+) MiB")
-_OFFLOADED = re.compile(r"offloaded (\d+)/(\d+) layers to GPU")
+_BUFFER = re.compile(r"(\w+):\s+(\S+) (model|KV|compute|output|RS) buffer size =\s*(\d{1,9}(?:\.\d{1,9})?) MiB")
+_OFFLOADED = re.compile(r"offloaded (\d{1,9})/(\d{1,9}) layers to GPU")
+_OVERFLOWING = re.compile(r"- (\S+):\s+\d{1,9} layers \(\s*(\d{1,9}) overflowing\)")
+"""One line per device when layers are fitted to it, also for none."""
 
 _CPU_BUFFERS = ("CPU", "BLAS")
+
+OOM_PHRASES = (
+    "out of memory",
+    "out of device memory",
+    "cudamalloc failed",
+    "hipmalloc failed",
+    "failed to allocate",
+    "allocation failed",
+    "not enough memory",
+    "insufficient memory",
+    "vk_error_out_of_device_memory",
+    "erroroutofmemory",
+)
+
+
+def says_out_of_memory(text: str) -> bool:
+    lowered = text.lower()
+    return any(phrase in lowered for phrase in OOM_PHRASES)
 
 
 class MemoryReport:
@@ -22,6 +42,7 @@ class MemoryReport:
         self._file_bytes = file_bytes
         self._buffers: dict[tuple[str, str, str], float] = {}
         self._all_offloaded = False
+        self._overflowing: dict[str, bool] = {}
 
     def feed(self, line: str) -> None:
         if match := _BUFFER.search(line):
@@ -30,21 +51,22 @@ class MemoryReport:
             self._buffers[function, buffer, kind] = float(mib) * 2**20
         elif match := _OFFLOADED.search(line):
             self._all_offloaded = match[1] == match[2]
-        elif "overflowing" in line:
-            self._all_offloaded = False
+        elif match := _OVERFLOWING.search(line):
+            self._overflowing[match[1]] = int(match[2]) > 0
 
     @property
     def use(self) -> MemoryUse:
+        """Without a single line to go by, all of the file counts, and as GPU memory, which is what runs out first."""
         if not self._buffers:
-            return MemoryUse(self._file_bytes, 0)
+            return MemoryUse(self._file_bytes, self._file_bytes)
         total = sum(self._buffers.values())
         vram = sum(size for (_, buffer, _), size in self._buffers.items() if not _on_cpu(buffer))
         # mapped weights that were also copied to a GPU are counted in both buffers
-        model = [(buffer, size) for (_, buffer, kind), size in self._buffers.items() if kind == "model"]
-        gpu_weights = sum(size for buffer, size in model if not _on_cpu(buffer))
-        mapped = sum(size for buffer, size in model if "Mapped" in buffer)
-        total -= min(mapped, max(0.0, mapped + gpu_weights - self._file_bytes))
-        if self._all_offloaded and vram:
+        weights = [(buffer, size) for (_, buffer, kind), size in self._buffers.items() if kind == "model"]
+        on_gpu = sum(size for buffer, size in weights if not _on_cpu(buffer))
+        mapped = sum(size for buffer, size in weights if _on_cpu(buffer) and "_Mapped" in buffer)
+        total -= min(mapped, max(0.0, mapped + on_gpu - self._file_bytes))
+        if self._all_offloaded and not any(self._overflowing.values()) and vram:
             total = vram
         return MemoryUse(int(total), int(min(vram, total)))
 

@@ -10,33 +10,43 @@ import asyncio
 import contextlib
 import os
 import signal
+import subprocess
 import sys
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import cast
 
 MAX_LINE_BYTES = 16 * 1024
-"""A longer line of output is cut: it is a binary blob or an attack, not a message."""
+"""A longer line of output is read in pieces: it is a binary blob or an attack, not a message."""
 
 TAIL_LINES = 60
 """Lines of output kept for error texts and the log."""
 
+LAST_WORDS_S = 0.5
+"""What a process wrote is read within milliseconds of its end, unless something that left its group holds the pipe."""
+
 REAP_TIMEOUT_S = 5.0
 """A killed process that is not reaped by then sits in the kernel; waiting longer would hang the scheduler."""
 
+PAGE_BYTES = os.sysconf("SC_PAGE_SIZE") if hasattr(os, "sysconf") else 4096
 
-class Process:
+
+class Process(asyncio.SubprocessProtocol):
     """Start one with `spawn`; it must be ended with `kill`, also after it exited by itself."""
 
-    def __init__(self, child: asyncio.subprocess.Process, on_line: Callable[[str], None]) -> None:
-        self.pid = child.pid
+    def __init__(self, on_line: Callable[[str], None]) -> None:
+        loop = asyncio.get_running_loop()
+        self.pid = 0
         self.tail: deque[str] = deque(maxlen=TAIL_LINES)
-        self.last_output_s = asyncio.get_running_loop().time()
-        self.exited = asyncio.get_running_loop().create_future()
+        self.last_output_s = loop.time()
+        self.exited: asyncio.Future[int] = loop.create_future()
         """Resolves to the exit status once the process is gone and its output is read."""
-        self._child = child
+        self._loop = loop
         self._on_line = on_line
-        self._drain = asyncio.create_task(self._read_output(), name=f"drain {child.pid}")
+        self._rest = b""
+        self._transport: asyncio.SubprocessTransport
+        self._hurry: asyncio.TimerHandle
 
     @classmethod
     async def spawn(
@@ -53,55 +63,81 @@ class Process:
         Must run on the main thread's event loop: the parent-death signal follows the thread that spawned.
         Raises OSError when the program cannot be started.
         """
-        child = await asyncio.create_subprocess_exec(
+        process = cls(on_line)
+        await process._loop.subprocess_exec(
+            lambda: process,
             *argv,
-            stdin=asyncio.subprocess.PIPE,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.STDOUT,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
             env=dict(env),
             cwd=cwd,
             start_new_session=sys.platform != "win32",
         )
-        process = cls(child, on_line)
-        assert child.stdin is not None
-        with contextlib.suppress(OSError):  # it died already: whoever waits for it sees the exit status
-            child.stdin.write(first_line)
-            await child.stdin.drain()
+        stdin = cast(asyncio.WriteTransport, process._transport.get_pipe_transport(0))
+        stdin.write(first_line)  # if it died already, whoever waits for it sees the exit status
         return process
 
     @property
     def alive(self) -> bool:
-        return self._child.returncode is None
+        return self._transport.get_returncode() is None
+
+    @property
+    def bytes_taken_in(self) -> int:
+        """What it has read or mapped so far, as far as Linux tells: how a silent load shows that it gets on."""
+        try:
+            resident_pages = int(Path(f"/proc/{self.pid}/statm").read_bytes().split()[1])
+            read_bytes = int(Path(f"/proc/{self.pid}/io").read_bytes().split()[1])  # `rchar: 123`
+        except (OSError, ValueError, IndexError):
+            return 0
+        return max(resident_pages * PAGE_BYTES, read_bytes)
 
     async def kill(self) -> None:
         """End the whole group at once and reap it. Safe to call twice."""
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            if sys.platform == "win32":
-                self._child.kill()
-            else:
-                os.killpg(self.pid, signal.SIGKILL)
+        if self.alive:
+            self._kill_group()
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(asyncio.shield(self.exited), REAP_TIMEOUT_S)
 
-    async def _read_output(self) -> None:
-        assert self._child.stdout is not None
-        rest = b""
-        while chunk := await self._child.stdout.read(64 * 1024):
-            self.last_output_s = asyncio.get_running_loop().time()
-            *lines, rest = (rest + chunk).split(b"\n")
-            if len(rest) > MAX_LINE_BYTES:
-                lines.append(rest)
-                rest = b""
-            for line in lines:
-                self._take(line)
-        if rest:
-            self._take(rest)
-        status = await self._child.wait()
+    def _kill_group(self) -> None:
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            if sys.platform == "win32":
+                self._transport.kill()
+            else:
+                os.killpg(self.pid, signal.SIGKILL)
+
+    # --- what the event loop calls ---------------------------------------------------------------------------------
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.SubprocessTransport, transport)
+        self.pid = self._transport.get_pid()
+
+    def pipe_data_received(self, fd: int, data: bytes) -> None:
+        self.last_output_s = self._loop.time()
+        *lines, self._rest = (self._rest + data).split(b"\n")
+        for line in lines:
+            self._take(line)
+        while len(self._rest) > MAX_LINE_BYTES:
+            piece, self._rest = self._rest[:MAX_LINE_BYTES], self._rest[MAX_LINE_BYTES:]
+            self._take(piece)
+
+    def process_exited(self) -> None:
+        if sys.platform != "win32":
+            self._kill_group()  # at once: later the number may be somebody else's group
+        self._hurry = self._loop.call_later(LAST_WORDS_S, self._transport.close)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The process is gone and its pipes are read to their ends, or closed."""
+        self._hurry.cancel()
+        self._transport.close()
+        if self._rest:
+            self._take(self._rest)
+        status = self._transport.get_returncode()
         if not self.exited.done():
-            self.exited.set_result(status)
+            self.exited.set_result(status if status is not None else -1)
 
     def _take(self, line: bytes) -> None:
-        text = line[:MAX_LINE_BYTES].decode("utf-8", "replace").rstrip()
+        text = line.decode("utf-8", "replace").rstrip()
         self.tail.append(text)
         self._on_line(text)
 
@@ -111,6 +147,7 @@ def describe_exit(status: int) -> str:
     if status >= 0:
         return f"exit status {status}"
     try:
-        return f"signal: {signal.Signals(-status).name}"
+        name = signal.strsignal(-status)
     except ValueError:
-        return f"signal: {-status}"
+        name = None
+    return f"signal: {(name or str(-status)).lower()}"

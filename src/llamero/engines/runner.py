@@ -1,9 +1,9 @@
 """The child program: one model in llama.cpp's own server. The only module that imports `xllamacpp`.
 
-`python -m llamero.engines.runner` reads one JSON line, `{"parent": pid, "settings": {...}}`, and serves until it is
-killed or its standard input ends. With `"exec": [...]` it becomes that program instead, so that a foreign
-`llama-server` dies with us too. `--devices` prints what hardware the wheel sees. It imports nothing of ours: every
-millisecond here is a millisecond before the first token.
+`COMMAND` reads one JSON line, `{"parent": pid, "settings": {...}}`, and serves until it is killed or its standard input
+ends. With `"exec": [...]` it becomes that program instead, so that a foreign `llama-server` dies with us too; with the
+flag `--devices` it prints what hardware the wheel sees. It imports nothing of ours: every millisecond here is a
+millisecond before the first token.
 """
 
 from __future__ import annotations
@@ -14,8 +14,11 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, NoReturn
+
+COMMAND = (sys.executable, "-P", "-m", "llamero.engines.runner")
+"""How to start it. `-P`: a `json.py` in the folder that somebody started the server in must not run."""
 
 PR_SET_PDEATHSIG = 1
 SIGKILL = 9
@@ -33,15 +36,36 @@ def die_with_parent(parent: int) -> None:
             os._exit(1)
 
 
-def watch_stdin() -> None:
-    """End when standard input does: the parent's sign of life on systems without a parent-death signal."""
+def watch_stdin(end: Callable[[], object]) -> None:
+    """Call `end` when standard input ends: the parent's sign of life on systems without a parent-death signal."""
 
     def wait() -> None:
         while os.read(0, 4096):
             pass
-        os._exit(1)
+        end()
 
     threading.Thread(target=wait, daemon=True).start()
+
+
+def become(argv: list[str]) -> NoReturn:
+    """Turn into another program. The death signal outlives that; without one, stay beside it and watch."""
+    try:
+        if sys.platform == "linux":
+            os.execv(argv[0], argv)
+        accompany(argv)
+    except OSError as error:
+        print(f"error: {os.path.basename(argv[0])} cannot be run: {error.strerror}", file=sys.stderr, flush=True)
+        os._exit(1)
+
+
+def accompany(argv: list[str]) -> NoReturn:
+    """Run another program, end it when our own parent is gone, and end as it ends."""
+    import subprocess
+
+    child = subprocess.Popen(argv, stdin=subprocess.DEVNULL)
+    watch_stdin(child.kill)
+    status = child.wait()
+    os._exit(status if status >= 0 else 128 - status)  # as a shell reports a signal
 
 
 def configure(settings: Mapping[str, Any]) -> Any:
@@ -92,13 +116,14 @@ def devices() -> list[dict[str, Any]]:
 
 
 def main() -> None:
-    if sys.argv[1:] == ["--devices"]:
-        print(json.dumps(devices()))
-        return
     order = json.loads(sys.stdin.buffer.readline())
     die_with_parent(order["parent"])
     if "exec" in order:
-        os.execvp(order["exec"][0], order["exec"])
+        become(order["exec"])
+    watch_stdin(lambda: os._exit(1))
+    if "--devices" in sys.argv:
+        print(json.dumps(devices()), flush=True)
+        return
     import xllamacpp
 
     try:
@@ -107,7 +132,6 @@ def main() -> None:
         # the wheel says why on the lines before; this one names the exception for the parent's error text
         print(f"error: {error}", file=sys.stderr, flush=True)
         os._exit(1)
-    watch_stdin()
     while server is not None:
         time.sleep(3600)
 

@@ -7,16 +7,22 @@ this file as classes of `errors` only. Source: scheduler §11 to §13, modelfile
 from __future__ import annotations
 
 import asyncio
+import io
+import logging
+import math
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import aclosing, asynccontextmanager
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import aiohttp
 import msgspec
 
 from ..errors import ContextTooLong, EngineDied, EngineError
 from ..messages import Done, Event, Logprob, Text, Thinking, ToolCall, Usage
-from . import Endpoint, Engine
+from . import Engine
+from .memory import says_out_of_memory
+
+log = logging.getLogger(__name__)
 
 MAX_EVENT_BYTES = 8 * 2**20
 """One line of a stream. A longer one is a runaway, and would be buffered whole."""
@@ -37,25 +43,11 @@ BROKE = "an error was encountered while running the model"
 UNFINISHED = "model runner stopped before finishing"
 TOO_LONG = "the request took longer than LLAMERO_REQUEST_TIMEOUT allows"
 
+IMPOSSIBLE = -1e9
+"""Stands for the logarithm of zero."""
+
 EXIT_GRACE_S = 0.5
 """A crashed process closes its socket a moment before it is reaped; its last words come with the reaping."""
-
-
-def connector(endpoint: Endpoint) -> aiohttp.BaseConnector:
-    if endpoint.socket:
-        return aiohttp.UnixConnector(endpoint.socket, force_close=True, limit=0)
-    return _LoopbackConnector(endpoint.port)
-
-
-class _LoopbackConnector(aiohttp.TCPConnector):
-    """Sends every request to one loopback port, whatever host its URL names."""
-
-    def __init__(self, port: int) -> None:
-        super().__init__(force_close=True, limit=0)
-        self._engine_port = port
-
-    async def _resolve_host(self, host: str, port: int, traces: Any = None) -> list[Any]:
-        return [{"hostname": host, "host": "127.0.0.1", "port": self._engine_port, "family": 2, "proto": 0, "flags": 0}]
 
 
 class _Timings(msgspec.Struct):
@@ -83,13 +75,17 @@ class _Timings(msgspec.Struct):
 class _Logprob(msgspec.Struct):
     token: str = ""
     logprob: float | None = None
+    prob: float = 0.0
     bytes: list[int] = []
     top_logprobs: list[_Logprob] = []
+    top_probs: list[_Logprob] = []
 
     def event(self, top: int) -> Logprob:
-        alternatives = tuple(item.event(0) for item in self.top_logprobs[:top])
-        # an impossible token has no logarithm; JSON has no infinity, so the engine writes null
-        return Logprob(self.token, self.logprob if self.logprob is not None else -1e9, tuple(self.bytes), alternatives)
+        alternatives = tuple(item.event(0) for item in (self.top_logprobs or self.top_probs)[:top])
+        logprob = self.logprob
+        if logprob is None:  # it was given as a probability, or is impossible: JSON has no infinity
+            logprob = math.log(self.prob) if self.prob > 0 else IMPOSSIBLE
+        return Logprob(self.token, logprob, tuple(self.bytes), alternatives)
 
 
 class _Function(msgspec.Struct):
@@ -176,10 +172,15 @@ class Wire:
 
     def __init__(self, engine: Engine, *, request_timeout_s: float | None = None) -> None:
         self._engine = engine
+        endpoint = engine.endpoint
         self._session = aiohttp.ClientSession(
-            base_url="http://engine",
-            connector=connector(engine.endpoint),
-            headers={"Authorization": f"Bearer {engine.endpoint.secret}"},
+            base_url=endpoint.url,
+            connector=(
+                aiohttp.UnixConnector(endpoint.socket, force_close=True, limit=0)
+                if endpoint.socket
+                else aiohttp.TCPConnector(force_close=True, limit=0)
+            ),
+            headers={"Authorization": f"Bearer {endpoint.secret}", "Accept-Encoding": "identity"},
             timeout=aiohttp.ClientTimeout(total=request_timeout_s),
             read_bufsize=2**20,
             auto_decompress=False,
@@ -187,6 +188,18 @@ class Wire:
 
     async def close(self) -> None:
         await self._session.close()
+
+    async def health(self, timeout_s: float) -> Literal["ok", "loading", ""]:
+        """How the engine says it is; empty when nothing sensible answers in time."""
+        timeout = aiohttp.ClientTimeout(total=timeout_s)
+        try:
+            async with self._session.get("/health", timeout=timeout, allow_redirects=False) as response:
+                body = await response.content.read(MAX_ERROR_BYTES)
+        except (aiohttp.ClientError, TimeoutError, OSError):
+            return ""
+        if response.status == 200 and b'"ok"' in body:
+            return "ok"
+        return "loading" if b"loading model" in body.lower() else ""
 
     # --- one question, one answer ----------------------------------------------------------------------------------
 
@@ -204,28 +217,27 @@ class Wire:
     async def embed(self, inputs: Sequence[str], **extra: Any) -> tuple[list[list[float | None]], int]:
         """One vector per input, in their order, and the number of prompt tokens. A NaN arrives as None."""
         reply = await self._ask("/v1/embeddings", {"input": list(inputs), **extra}, _Embeddings)
+        if len(reply.data) != len(inputs):
+            raise EngineError(f"{BROKE}: {len(reply.data)} embeddings for {len(inputs)} inputs")
         rows = sorted(reply.data, key=lambda row: row.index)
         return [row.embedding for row in rows], reply.usage.prompt_tokens
 
     async def _ask(self, path: str, body: dict[str, Any], reply: type[_T]) -> _T:
         async with self._post(path, body) as response:
-            data = await self._read(response)
-        try:
-            return msgspec.json.decode(data, type=reply)
-        except msgspec.MsgspecError as error:
-            raise EngineError(f"{BROKE}: the answer to {path} makes no sense") from error
+            data = await self._read(response, MAX_REPLY_BYTES)
+        return _decode(msgspec.json.Decoder(reply), data, f"the answer to {path}")
 
-    async def _read(self, response: aiohttp.ClientResponse) -> bytes:
+    async def _read(self, response: aiohttp.ClientResponse, limit_bytes: int) -> bytes:
         parts = bytearray()
         try:
             async for chunk in response.content.iter_any():
                 parts += chunk
-                if len(parts) > MAX_REPLY_BYTES:
+                if len(parts) > limit_bytes:
                     raise EngineError("llama-server reply exceeded its size limit")
         except TimeoutError as error:
             raise EngineError(TOO_LONG) from error
         except (aiohttp.ClientError, OSError) as error:
-            raise await self._broken(BROKE) from error
+            raise await self._cut_off() from error
         return bytes(parts)
 
     # --- streams ---------------------------------------------------------------------------------------------------
@@ -234,6 +246,7 @@ class Wire:
         """Run `/v1/chat/completions`; the engine renders the template and tells thinking and tool calls apart."""
         calls = _ToolCalls()
         reason: str | None = None
+        usage = Usage()
         async with aclosing(self._events("/v1/chat/completions", body)) as events:
             async for data in events:
                 chunk = _decode(_chat_decoder, data)
@@ -243,15 +256,17 @@ class Wire:
                     for event in _chat_events(choice, calls, top_logprobs):
                         yield event
                     reason = choice.finish_reason or reason
-                if reason is not None and chunk.timings is not None:
-                    for event in calls.finish():
-                        yield event
-                    yield Done("length" if reason == "length" else "stop", chunk.timings.usage)
-                    return
-        raise EngineDied(UNFINISHED)
+                if chunk.timings is not None:
+                    usage = chunk.timings.usage
+        if reason is None:
+            raise await self._unfinished()
+        for event in calls.finish():
+            yield event
+        yield Done("length" if reason == "length" else "stop", usage)
 
     async def complete(self, body: dict[str, Any], *, top_logprobs: int = 0) -> AsyncGenerator[Event, None]:
         """Run `/completion` on a prompt that somebody else rendered."""
+        done: Done | None = None
         last, repeats, predicted = "", 0, 0
         async with aclosing(self._events("/completion", body)) as events:
             async for data in events:
@@ -263,24 +278,29 @@ class Wire:
                     yield Text(chunk.content, logprobs)
                 if chunk.stop:
                     usage = chunk.timings.usage if chunk.timings else Usage()
-                    yield Done("length" if chunk.stop_type == "limit" else "stop", usage)
-                    return
-                text = chunk.content.strip()
-                repeats = repeats + 1 if text and text == last else 0
-                last, predicted = text, predicted + 1
-                if repeats >= MAX_REPEATS:
-                    yield Done("stop", Usage(predicted_tokens=predicted))
-                    return
-        raise EngineDied(UNFINISHED)
+                    done = Done("length" if chunk.stop_type == "limit" else "stop", usage)
+                    continue
+                predicted += 1
+                # an empty chunk is a token held back; white space counts: it is what a model in a grammar gets stuck in
+                if chunk.content:
+                    text = chunk.content.strip()
+                    repeats = repeats + 1 if text == last else 1
+                    last = text
+                if repeats > MAX_REPEATS:
+                    done = Done("stop", Usage(predicted_tokens=predicted))
+                    break
+        if done is None:
+            raise await self._unfinished()
+        yield done
 
     async def _events(self, path: str, body: dict[str, Any]) -> AsyncGenerator[bytes, None]:
         """The data of each server-sent event. Closing the iterator closes the connection, which stops the engine."""
         async with self._post(path, body) as response:
-            buffer = b""
+            rest = b""
             try:
                 async for chunk in response.content.iter_any():
-                    *lines, buffer = (buffer + chunk).split(b"\n")
-                    if len(buffer) > MAX_EVENT_BYTES:
+                    *lines, rest = (rest + chunk).split(b"\n")
+                    if max(map(len, (*lines, rest))) > MAX_EVENT_BYTES:
                         raise EngineError("llama-server response stream event exceeded 8 MB limit")
                     for line in lines:
                         if line.startswith(b"data: "):
@@ -291,15 +311,16 @@ class Wire:
             except TimeoutError as error:
                 raise EngineError(TOO_LONG) from error
             except (aiohttp.ClientError, OSError) as error:
-                raise await self._broken(BROKE) from error
-        if not self._engine.alive:
-            raise await self._broken(BROKE)
+                raise await self._cut_off() from error
 
     @asynccontextmanager
     async def _post(self, path: str, body: dict[str, Any]) -> AsyncIterator[aiohttp.ClientResponse]:
-        data = msgspec.json.encode(body)
+        if self._session.closed:  # the engine was stopped between two requests of ours
+            raise await self._broken(DIED)
+        data = io.BytesIO(msgspec.json.encode(body))  # as a stream, megabytes of pictures do not hold the loop up
+        headers = {"Content-Type": "application/json"}
         try:
-            response = await self._session.post(path, data=data, headers={"Content-Type": "application/json"})
+            response = await self._session.post(path, data=data, headers=headers, allow_redirects=False)
         except TimeoutError as error:
             raise EngineError(TOO_LONG) from error
         except (aiohttp.ClientError, OSError) as error:
@@ -314,13 +335,13 @@ class Wire:
     # --- errors ----------------------------------------------------------------------------------------------------
 
     async def _refused(self, response: aiohttp.ClientResponse) -> EngineError | ContextTooLong:
-        body = (await response.content.read(MAX_ERROR_BYTES)).decode("utf-8", "replace")
+        body = (await self._read(response, MAX_ERROR_BYTES)).decode("utf-8", "replace")
         failure = _Failure(message=body)
         try:
             parsed = msgspec.json.decode(body, type=_ChatChunk)
             if parsed.error is not None and parsed.error.message:
                 failure = parsed.error
-        except msgspec.MsgspecError:
+        except (msgspec.MsgspecError, RecursionError):
             pass  # not llama-server's envelope: the text itself is the best there is
         failure.code = response.status
         return self._reported(failure)
@@ -329,14 +350,26 @@ class Wire:
         if failure.type == "exceed_context_size_error":
             return ContextTooLong(failure.message)
         status = failure.code if failure.code is not None and 400 <= failure.code < 600 else 500
-        return EngineError(failure.message.strip() or BROKE, status=status)
+        text = failure.message.strip() or BROKE
+        if status >= 500 and says_out_of_memory(captured := self._engine.last_error):
+            text = f"{text}: {captured}"
+        return EngineError(text, status=status)
+
+    async def _unfinished(self) -> EngineDied:
+        """The stream ended in good order, but too early."""
+        return await self._broken(BROKE) if not self._engine.alive else EngineDied(UNFINISHED)
+
+    async def _cut_off(self) -> EngineDied:
+        """The connection broke in the middle of an answer. An engine that lives on after that is not to be trusted."""
+        error = await self._broken(BROKE)
+        if self._engine.alive:
+            log.warning("engine ended pid=%d: it cut an answer off", self._engine.pid)
+            await self._engine.stop()
+        return error
 
     async def _broken(self, what: str) -> EngineDied:
-        """The connection failed: say so with the engine's last words, which arrive when it is reaped."""
-        for _ in range(int(EXIT_GRACE_S / 0.01)):
-            if not self._engine.alive:
-                break
-            await asyncio.sleep(0.01)
+        """The connection failed: say so with the engine's last words, which are complete when it is reaped."""
+        await asyncio.wait([self._engine.exited], timeout=EXIT_GRACE_S)
         detail = self._engine.last_error
         return EngineDied(f"{what}: {detail}" if detail else what)
 
@@ -367,7 +400,7 @@ class _ToolCalls:
         id_, name, text = self._open.pop(index)
         try:
             arguments = msgspec.json.decode(text, type=dict[str, Any]) if text.strip() else {}
-        except msgspec.MsgspecError:
+        except (msgspec.MsgspecError, RecursionError):
             return [Text(f"{name}{text}")]  # unreadable calls are shown, never dropped
         return [ToolCall(name, arguments, id_, index)]
 
@@ -389,8 +422,8 @@ def _chat_events(choice: _Choice, calls: _ToolCalls, top_logprobs: int) -> list[
     return events
 
 
-def _decode(decoder: msgspec.json.Decoder[_T], data: bytes) -> _T:
+def _decode(decoder: msgspec.json.Decoder[_T], data: bytes, what: str = "an event of its stream") -> _T:
     try:
         return decoder.decode(data)
-    except msgspec.MsgspecError as error:
-        raise EngineError(f"{BROKE}: an event of its stream makes no sense") from error
+    except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError) as error:
+        raise EngineError(f"{BROKE}: {what} makes no sense") from error
