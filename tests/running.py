@@ -121,6 +121,7 @@ class Server:
             time.sleep(0.02)
 
     def unload_all(self) -> None:
+        """Let go of everything. A test that deletes a model unloads it first: nobody can name it afterwards."""
         for name in self.loaded():
             self.post("/api/generate", {"model": name, "keep_alive": 0})
         self.wait_until(lambda: not self.loaded())

@@ -85,7 +85,7 @@ def test_blobs_and_create_from_a_file(client: ollama.Client, tmp_path: Path) -> 
     path.write_bytes(tiny_llama())
     digest = client.create_blob(path)
     assert client.create("tiny-from-python", files={"tiny.gguf": digest}).status == "success"
-    assert client.generate("tiny-from-python", "a", raw=True, options={"num_predict": 1}).done
+    assert client.generate("tiny-from-python", "a", raw=True, options={"num_predict": 1}, keep_alive=0).done
     client.delete("tiny-from-python")
 
 

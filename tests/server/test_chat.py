@@ -120,6 +120,7 @@ def test_n101_a_message_that_cannot_fit(server: Server) -> None:
 
 def test_n102_r23_a_client_that_hangs_up_frees_the_model(server: Server) -> None:
     """N-102, R-23: generation stops within a second; with keep-alive 0 the model leaves memory."""
+    server.unload_all()
     body = {"model": M, "messages": list(HI), "keep_alive": 0, "options": {"num_predict": 2000, "temperature": 0.9}}
     with server.streaming("/api/chat", body) as response:
         assert response.readline()

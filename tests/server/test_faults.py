@@ -17,7 +17,7 @@ from tests.gguf_files import tiny_llama
 from tests.running import OLLAMA, Server, clean_environment, is_running, running
 
 M = "smollm2:135m"
-STORY = {"model": M, "messages": [{"role": "user", "content": "Tell a long story"}], "options": {"num_predict": 2000}}
+STORY = {"model": M, "prompt": "Once", "raw": True, "options": {"num_predict": 4000, "temperature": 0, "seed": 1}}
 
 
 def load(server: Server) -> int:
@@ -46,7 +46,7 @@ def test_x93_a_killed_engine_does_not_take_the_server_along(start_server: Any) -
     """Waiting requests get a clear error, the next one a fresh engine (R-08)."""
     server = start_server()
     engine = load(server)
-    with server.streaming("/api/chat", STORY) as response:
+    with server.streaming("/api/generate", STORY) as response:
         response.readline()
         os.kill(engine, signal.SIGKILL)
         assert b"an error was encountered while running the model: signal: killed" in response.read()
@@ -58,7 +58,7 @@ def test_l100_r70_stopping_ends_engines_and_exits_cleanly(start_server: Any, num
     """L-100, R-70: within five seconds, status 0, also while an answer is running."""
     server = start_server()
     engine = load(server)
-    with server.streaming("/api/chat", STORY) as response:
+    with server.streaming("/api/generate", STORY) as response:
         response.readline()
         started = time.monotonic()
         server.process.send_signal(number)

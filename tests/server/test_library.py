@@ -179,7 +179,8 @@ def test_a_model_made_from_an_uploaded_gguf_runs(server: Server) -> None:
     shown = server.post("/api/show", {"model": "tiny"}).json()
     assert shown["details"]["format"] == "gguf"
     assert f"FROM {server.models / 'blobs' / digest.replace(':', '-')}" in shown["modelfile"]
-    answer = server.post("/api/generate", {"model": "tiny", "prompt": "a", "raw": True, "options": {"num_predict": 2}})
+    ask = {"model": "tiny", "prompt": "a", "raw": True, "options": {"num_predict": 2}, "keep_alive": 0}
+    answer = server.post("/api/generate", ask)
     assert answer.status == 200
     assert answer.lines()[-1]["done"] is True
     assert delete(server, "tiny").status == 200

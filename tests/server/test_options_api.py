@@ -91,12 +91,14 @@ def test_n80_n81_keep_alive_sticks(server: Server) -> None:
 
 def test_n82_r14_keep_alive_zero_answers_first(server: Server) -> None:
     """N-82, R-14."""
+    server.unload_all()
     assert ask(server, keep_alive=0, options={"num_predict": 5, "temperature": 0}).json()["eval_count"] == 5
     server.wait_until(lambda: not server.loaded(), 3)
 
 
 def test_n83_r10_the_clock_starts_when_the_answer_ends(server: Server) -> None:
     """N-83, R-10."""
+    server.unload_all()
     ask(server, keep_alive=1, options={"num_predict": 1})
     assert server.loaded() == [M]
     started = time.monotonic()

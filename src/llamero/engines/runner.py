@@ -20,6 +20,9 @@ from typing import Any, NoReturn
 COMMAND = (sys.executable, "-P", "-m", "llamero.engines.runner")
 """How to start it. `-P`: a `json.py` in the folder that somebody started the server in must not run."""
 
+LAST_WORDS_S = 0.1
+"""For the wheel's log thread to print what it has, before we end: it wakes within milliseconds."""
+
 PR_SET_PDEATHSIG = 1
 SIGKILL = 9
 
@@ -129,7 +132,8 @@ def main() -> None:
     try:
         server = xllamacpp.Server(configure(order["settings"]))
     except Exception as error:
-        # the wheel says why on the lines before; this one names the exception for the parent's error text
+        # The wheel says why on the lines before, from a thread of its own that leaving at once would cut off.
+        time.sleep(LAST_WORDS_S)
         print(f"error: {error}", file=sys.stderr, flush=True)
         os._exit(1)
     while server is not None:
