@@ -95,8 +95,8 @@ def long_conversation(turns: int) -> list[dict[str, str]]:
     return [{"role": "system", "content": "FIRST RULE"}, *talk, {"role": "user", "content": "THE LAST QUESTION"}]
 
 
-def test_n100_and_r62_old_messages_make_room(server: Server) -> None:
-    """N-100, and R-62 partly: pictures come with a vision model."""
+def test_n100_old_messages_make_room(server: Server) -> None:
+    """N-100, partly R-62: pictures come with a vision model."""
     options = {"num_ctx": 512}
     prompt = rendered(server, long_conversation(20), options=options)
     assert "FIRST RULE" in prompt

@@ -66,7 +66,7 @@ def test_n56_n57_n58_n60_a_stream_of_lines(server: Server) -> None:
     assert last["done"] is True
     assert last["done_reason"] in ("stop", "length")
     assert all(isinstance(last[name], int) and last[name] > 0 for name in FIGURES)
-    assert last["load_duration"] <= last["total_duration"]  # R-61, partly: warm
+    assert last["load_duration"] <= last["total_duration"]  # partly R-61: warm
     assert all(isinstance(token, int) for token in last["context"])
     pattern = re.compile(r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,9})?Z$")
     assert all(pattern.match(line["created_at"]) for line in reply.lines())

@@ -114,8 +114,8 @@ def test_n50_n51_parameters_and_system_of_show(server: Server) -> None:
     assert "system" not in server.post("/api/show", {"model": "tuned"}).json()
 
 
-def test_n40_s05_names_that_differ_by_case_are_one_model(server: Server) -> None:
-    """N-40; S-05 partly: pull is another matter."""
+def test_n40_names_that_differ_by_case_are_one_model(server: Server) -> None:
+    """N-40; partly S-05: pull is another matter."""
     create(server, model="cased:TAG", **{"from": M})
     create(server, model="Cased:tag", system="x", **{"from": M})
     server.post("/api/copy", {"source": M, "destination": "CASED:tag"})
@@ -171,7 +171,7 @@ def test_n115_create_streams_its_steps(server: Server) -> None:
 
 
 def test_a_model_made_from_an_uploaded_gguf_runs(server: Server) -> None:
-    """The file is kept as it is (S-65 partly), and its metadata is what show says."""
+    """The file is kept as it is (partly S-65), and its metadata is what show says."""
     data = tiny_llama()
     digest = upload(server, data)
     reply = create(server, model="tiny", files={"tiny.gguf": digest}, parameters={"num_ctx": 64})
@@ -196,8 +196,8 @@ def test_truncated_ggufs_are_refused(server: Server, size: int) -> None:
     assert "cut:latest" not in tags(server)
 
 
-def test_n117_s60_s61_copy_and_delete(server: Server) -> None:
-    """N-117, S-60, S-61 partly (the API's side)."""
+def test_n117_s60_copy_and_delete(server: Server) -> None:
+    """N-117, S-60, partly S-61 (the API's side)."""
     copied = server.post("/api/copy", {"source": M, "destination": "twin"})
     assert (copied.status, copied.body, copied.headers["Content-Length"]) == (200, b"", "0")
     assert tags(server)["twin:latest"]["digest"] == tags(server)[M]["digest"]
