@@ -5,11 +5,9 @@ It maps nothing to bytes: a dialect writes an error's text, the CLI prints it an
     LlameroError            500 internal
       BadRequest            400   InvalidName, InvalidDigest, InvalidModelFile, UnsupportedOption, ContextTooLong
         TooLarge            413
-      Unauthorized          401
       Forbidden             403
       NotFound              404   ModelNotFound, BlobNotFound
       Cancelled             499
-      RateLimited           429
       NotSupported          501
       Busy                  503   (queue full; carries Retry-After)
       StorageError          500   (a full disk is 507)
@@ -79,10 +77,6 @@ class TooLarge(BadRequest):
         super().__init__(f"request body too large (limit {limit_bytes} bytes)")
 
 
-class Unauthorized(LlameroError):
-    status = 401
-
-
 class Forbidden(LlameroError):
     status = 403
 
@@ -107,10 +101,6 @@ class Cancelled(LlameroError):
 
     def __init__(self, message: str = "request canceled") -> None:
         super().__init__(message)
-
-
-class RateLimited(LlameroError):
-    status = 429
 
 
 class NotSupported(LlameroError):

@@ -7,8 +7,9 @@ The structs are the wire: field order is the reference's, `/openapi.json` is mad
 from __future__ import annotations
 
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Sequence
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Generic, Literal, TypeVar
 
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
@@ -414,12 +415,14 @@ class ErrorReply(msgspec.Struct):
 
 Part = Text | Thinking | ToolCall
 
+R = TypeVar("R", ChatReply, GenerateReply)
+
 Clock = Callable[[], int]
 """Nanoseconds since 1970."""
 
 
-class ChatWriter:
-    """Writes the steps of one chat answer."""
+class _Writer(ABC, Generic[R]):
+    """Writes the steps of one answer; what chat and generate have in common."""
 
     def __init__(self, model: str, clock: Clock) -> None:
         self._model = model
@@ -436,13 +439,25 @@ class ChatWriter:
         return encode(reply)
 
     def single(self, step: Loaded | Rendered) -> bytes:
+        """The whole reply to a request that generates nothing."""
+        reply = self._reply([], done=isinstance(step, Loaded))
         if isinstance(step, Loaded):
-            reply = self._reply([], done=True)
             reply.done_reason = step.reason
         else:
-            reply = self._reply([], done=False)
-            reply.message.role = ""
             reply.debug_info = _debug(step)
+        return encode(reply)
+
+    @abstractmethod
+    def _reply(self, parts: Sequence[Part], *, done: bool) -> R: ...
+
+
+class ChatWriter(_Writer[ChatReply]):
+    def single(self, step: Loaded | Rendered) -> bytes:
+        if isinstance(step, Loaded):
+            return super().single(step)
+        reply = self._reply([], done=False)
+        reply.message.role = ""  # as the reference has it
+        reply.debug_info = _debug(step)
         return encode(reply)
 
     def _reply(self, parts: Sequence[Part], *, done: bool) -> ChatReply:
@@ -451,36 +466,11 @@ class ChatWriter:
         return ChatReply(self._model, timestamp(self._clock()), message, done, logprobs or UNSET)
 
 
-class GenerateWriter:
-    """Writes the steps of one `/api/generate` answer."""
-
-    def __init__(self, model: str, clock: Clock) -> None:
-        self._model = model
-        self._clock = clock
-
-    def part(self, part: Part) -> bytes:
-        return encode(self._reply([part], done=False))
-
-    def end(self, finished: Finished, parts: Sequence[Part] = ()) -> bytes:
-        reply = self._reply(parts, done=True)
-        if finished.context is not None:
-            reply.context = finished.context
-        _finish(reply, finished)
-        return encode(reply)
-
-    def single(self, step: Loaded | Rendered) -> bytes:
-        reply = self._reply([], done=isinstance(step, Loaded))
-        if isinstance(step, Loaded):
-            reply.done_reason = step.reason
-        else:
-            reply.debug_info = _debug(step)
-        return encode(reply)
-
+class GenerateWriter(_Writer[GenerateReply]):
     def _reply(self, parts: Sequence[Part], *, done: bool) -> GenerateReply:
         text, thinking, calls, logprobs = _join(parts)
-        return GenerateReply(
-            self._model, timestamp(self._clock()), text, done, thinking or UNSET, calls or UNSET, logprobs or UNSET
-        )
+        now = timestamp(self._clock())
+        return GenerateReply(self._model, now, text, done, thinking or UNSET, calls or UNSET, logprobs or UNSET)
 
 
 def write_embed(model: str, embedded: Embedded) -> bytes:
@@ -525,6 +515,8 @@ def _logprob(item: Logprob) -> LogprobReply:
 
 def _finish(reply: ChatReply | GenerateReply, finished: Finished) -> None:
     usage = finished.usage
+    if isinstance(reply, GenerateReply) and finished.context is not None:
+        reply.context = finished.context
     reply.done_reason = finished.reason
     reply.total_duration = finished.total_ns or UNSET
     reply.load_duration = finished.load_ns or UNSET

@@ -1,0 +1,228 @@
+"""Requests to the engine, made of messages and options (modelfile-templates §3, §4; scheduler §12, §14)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from llamero.chat import prompt
+from llamero.chat.media import Media
+from llamero.messages import Message, ToolCall
+from llamero.options import merge_options
+
+SYSTEM, USER, ASSISTANT = Message("system", "asked"), Message("user", "hi"), Message("assistant", "yo")
+STORED = (Message("user", "stored"), Message("assistant", "answer"))
+
+
+def options(**given: Any) -> dict[str, Any]:
+    return merge_options(given)
+
+
+def contents(messages: tuple[Message, ...]) -> list[str]:
+    return [message.content for message in messages]
+
+
+def test_t65_system_then_stored_then_asked() -> None:
+    """T-65: the model's SYSTEM steps back for a request that begins with a system message."""
+    assert contents(prompt.assemble("own", STORED, [USER])) == ["own", "stored", "answer", "hi"]
+    assert contents(prompt.assemble("own", STORED, [SYSTEM, USER])) == ["stored", "answer", "asked", "hi"]
+    assert contents(prompt.assemble("own", (), [USER, SYSTEM])) == ["own", "hi", "asked"]
+    assert contents(prompt.assemble("", (), [USER])) == ["hi"]
+
+
+def test_old_thinking_is_cut_out_of_earlier_answers() -> None:
+    thought = Message("assistant", "<think>hm</think>\n\nanswer")
+    last = Message("assistant", "<think>now</think>rest")
+    assert contents(prompt.strip_old_thinking([USER, thought, USER, last])) == ["hi", "answer", "hi", last.content]
+    open_end = Message("assistant", "<think>never closed")
+    assert contents(prompt.strip_old_thinking([USER, open_end, USER])) == ["hi", open_end.content, "hi"]
+
+
+TALK = [SYSTEM, Message("user", "1"), Message("assistant", "2"), Message("system", "rule"), Message("user", "3")]
+
+
+@pytest.mark.parametrize(
+    ("start", "left"),
+    [
+        (0, ["asked", "1", "2", "rule", "3"]),
+        (2, ["asked", "2", "rule", "3"]),
+        (4, ["asked", "rule", "3"]),
+    ],
+)
+def test_dropped_system_messages_move_to_the_front(start: int, left: list[str]) -> None:
+    assert contents(prompt.kept(TALK, start)) == left
+
+
+async def start_that_fits(lengths: list[int], limit: int) -> tuple[int, int]:
+    """Where the conversation begins when message i costs `lengths[i]` tokens, and how often tokens were counted."""
+    calls = 0
+
+    async def count(start: int) -> int:
+        nonlocal calls
+        calls += 1
+        return sum(lengths[start:])
+
+    return await prompt.fit([USER] * len(lengths), limit, count), calls
+
+
+@pytest.mark.parametrize(
+    ("lengths", "limit", "start"),
+    [
+        pytest.param([1, 1, 1], 1, 2, id="T-66: only the last one fits"),
+        pytest.param([5, 5, 5], 0, 2, id="the last one stays although it does not fit"),
+        pytest.param([5, 5, 5], 10, 1, id="one goes"),
+        pytest.param([9], 1, 0, id="a single message is not touched"),
+        pytest.param([], 1, 0, id="nothing"),
+    ],
+)
+async def test_messages_go_until_the_rest_fits(lengths: list[int], limit: int, start: int) -> None:
+    assert (await start_that_fits(lengths, limit))[0] == start
+
+
+async def test_t68_what_fits_is_counted_once() -> None:
+    """T-68."""
+    assert await start_that_fits([1] * 5, 100) == (0, 1)
+
+
+@given(st.lists(st.integers(0, 20), min_size=1, max_size=40), st.integers(0, 200))
+async def test_bisection_finds_what_trying_in_turn_finds(lengths: list[int], limit: int) -> None:
+    last = len(lengths) - 1
+    in_turn = next((i for i in range(last + 1) if sum(lengths[i:]) <= limit), last)
+    assert (await start_that_fits(lengths, limit))[0] == in_turn
+
+
+@pytest.mark.parametrize(
+    ("ctx", "keep", "adds_bos", "limit"),
+    [
+        pytest.param(8, 3, False, 6, id="R-63 small"),
+        pytest.param(4096, 4, False, 2050, id="keep 4"),
+        pytest.param(4096, 4, True, 2051, id="R-63 keep 4 and BOS"),
+        pytest.param(8, 99, False, 7, id="keep more than there is room for"),
+        pytest.param(8, -1, False, 7, id="keep all"),
+    ],
+)
+def test_cut_prompts_keep_their_beginning_and_their_end(ctx: int, keep: int, adds_bos: bool, limit: int) -> None:
+    tokens = list(range(5000))
+    cut = prompt.cut_tokens(tokens, ctx, keep, adds_bos=adds_bos)
+    assert len(cut) == limit
+    kept = min(ctx - 1, 5000 if keep < 0 else keep + adds_bos)
+    assert cut[:kept] == tokens[:kept]
+    assert cut[kept:] == tokens[5000 - (limit - kept) :]
+
+
+def test_r63_the_worked_example() -> None:
+    assert prompt.cut_tokens(range(10), 8, 3, adds_bos=False) == [0, 1, 2, 7, 8, 9]
+
+
+@pytest.mark.parametrize(("asked", "sent"), [(-1, 20480), (100, 100), (30000, 20480), (0, 20480), (20480, 20480)])
+def test_r55_answers_are_bounded_by_ten_contexts(asked: int, sent: int) -> None:
+    """R-55."""
+    assert prompt.sampling(options(num_predict=asked), 2048)["n_predict"] == sent
+
+
+def test_zero_values_are_sent_and_some_are_left_out_when_empty() -> None:
+    body = prompt.sampling(options(temperature=0, top_k=0, num_keep=0, typical_p=0), 2048)
+    assert (body["temperature"], body["top_k"]) == (0, 0)
+    assert not {"n_keep", "typical_p", "stop"} & set(body)
+    body = prompt.sampling(options(stop=["x"], num_keep=5), 2048)
+    assert (body["stop"], body["n_keep"], body["typical_p"]) == (["x"], 5, 1.0)
+
+
+@pytest.mark.parametrize(
+    ("given", "reused"),
+    [
+        ({}, True),
+        ({"seed": 7}, False),
+        ({"seed": 7, "temperature": 0}, True),
+        ({"seed": -1}, True),
+        ({"seed": 0}, False),
+    ],
+)
+def test_prompts_are_not_reused_for_seeded_sampling(given: dict[str, Any], reused: bool) -> None:
+    assert prompt.sampling(options(**given), 2048)["cache_prompt"] is reused
+
+
+def test_messages_as_the_engine_reads_them() -> None:
+    """Partly T-100: arguments travel as text, tool results with their call, thinking as reasoning."""
+    call = ToolCall("f", {"a": 1}, "call_1")
+    talk = [
+        Message("assistant", "", "hm", tool_calls=(call,)),
+        Message("tool", "2", tool_name="f", tool_call_id="call_1"),
+    ]
+    assistant, tool = prompt.template_body(talk, {}, (), None)["messages"]
+    assert assistant["tool_calls"] == [
+        {"id": "call_1", "type": "function", "function": {"name": "f", "arguments": '{"a":1}'}}
+    ]
+    assert assistant["reasoning_content"] == "hm"
+    assert tool == {"role": "tool", "content": "2", "name": "f", "tool_call_id": "call_1"}
+
+
+def test_pictures_and_sounds_become_parts_behind_the_text() -> None:
+    picture, sound = b"p", b"s"
+    media = {picture: Media("image", "image/png", b"PNG"), sound: Media("audio", "audio/mpeg", b"MP3")}
+    body = prompt.template_body([Message("user", "look", images=(picture, sound))], media, (), None)
+    assert body["messages"][0]["content"] == [
+        {"type": "text", "text": "look"},
+        {"type": "image_url", "image_url": {"url": "data:image/png;base64,UE5H"}},
+        {"type": "input_audio", "input_audio": {"data": "TVAz", "format": "mp3"}},
+    ]
+
+
+@pytest.mark.parametrize(
+    ("think", "arguments"),
+    [
+        (None, None),
+        (True, {"enable_thinking": True}),
+        (False, {"enable_thinking": False}),
+        ("low", {"enable_thinking": True, "reasoning_effort": "low"}),
+    ],
+)
+def test_thinking_is_told_to_the_template_only_when_it_is_asked_about(think: Any, arguments: Any) -> None:
+    assert prompt.template_body([USER], {}, (), think).get("chat_template_kwargs") == arguments
+
+
+@pytest.mark.parametrize(
+    ("content", "pictures", "marked"),
+    [
+        ("compare [img] and [img]", 2, "compare [img-0] and [img-1]"),
+        ("hi", 2, "[img-0][img-1]hi"),
+        ("[img] and more", 2, "[img-1][img-0] and more"),
+        ("none", 0, "none"),
+    ],
+)
+def test_partly_t70_pictures_as_markers(content: str, pictures: int, marked: str) -> None:
+    (message,) = prompt.mark_images([Message("user", content, images=(b"x",) * pictures)])
+    assert message.content == marked
+    assert message.images == ()
+
+
+def test_markers_are_numbered_over_the_whole_conversation() -> None:
+    talk = [Message("user", "a", images=(b"x",)), ASSISTANT, Message("user", "b", images=(b"y", b"z"))]
+    assert contents(prompt.mark_images(talk)) == ["[img-0]a", "yo", "[img-1][img-2]b"]
+
+
+def test_formats_for_both_endpoints() -> None:
+    schema = {"type": "object"}
+    assert prompt.chat_constraint(None) == prompt.completion_constraint(None) == {}
+    assert prompt.chat_constraint("json") == {"response_format": {"type": "json_object"}}
+    assert prompt.chat_constraint(schema)["response_format"]["json_schema"]["schema"] == schema
+    assert prompt.completion_constraint("json") == {"json_schema": {"type": "object"}}
+    assert prompt.completion_constraint(schema) == {"json_schema": schema}
+
+
+@pytest.mark.parametrize(
+    ("wanted", "top", "chat", "fields"),
+    [
+        (False, 5, True, {}),
+        (True, 0, True, {"logprobs": True, "top_logprobs": 1}),
+        (True, 5, True, {"logprobs": True, "top_logprobs": 5}),
+        (True, 0, False, {"n_probs": 1}),
+        (True, 5, False, {"n_probs": 5}),
+    ],
+)
+def test_log_probabilities(wanted: bool, top: int, chat: bool, fields: dict[str, Any]) -> None:
+    """Partly R-57."""
+    assert prompt.logprob_fields(wanted=wanted, top=top, chat=chat) == fields
