@@ -64,8 +64,8 @@ TABLE: tuple[Variable, ...] = (
     _h("OLLAMA_LLM_LIBRARY", "text", "", "Set LLM library to bypass autodetection"),
     _h("OLLAMA_GPU_OVERHEAD", "uint", "0", "Reserve a portion of VRAM per GPU (bytes)"),
     _h("OLLAMA_IGPU_ENABLE", "text", "", "Allow integrated GPUs"),
-    _h("LLAMA_ARG_FIT", "text", "on", "Automatic fitting of a model into GPU memory", "engines", "engine"),
-    _h("LLAMA_ARG_FIT_TARGET", "text", "", "Memory to leave free per device (MiB)", "engines", "engine"),
+    _h("LLAMA_ARG_FIT", "text", "on", "Automatic fitting of a model into GPU memory", "", "engine"),
+    _h("LLAMA_ARG_FIT_TARGET", "text", "", "Memory to leave free per device (MiB)", "", "engine"),
     _h("OLLAMA_LOAD_TIMEOUT", "duration", "5m", "How long to allow model loads to stall before giving up", "engines"),
     # Ollama's server, not listed by help
     _v("OLLAMA_DEBUG_LOG_REQUESTS", "bool", "0", "Write inference bodies to a temporary directory"),
@@ -475,7 +475,7 @@ def _unheard(env: Mapping[str, str]) -> list[str]:
     """Names of ours that nothing honours, and names that look like ours and are not."""
     warnings = []
     for name in sorted(env):
-        if not name.startswith(("OLLAMA_", "LLAMERO_")) or not _clean(env[name]):
+        if not name.startswith(("OLLAMA_", "LLAMERO_", "LLAMA_ARG_")) or not _clean(env[name]):
             continue
         variable = BY_NAME.get(name)
         if variable is None:

@@ -115,7 +115,17 @@ def read_licenses(value: Any) -> list[str]:
     raise LlameroError("json: cannot unmarshal license into Go value of type string")
 
 
-KeepAlive = Annotated[int | None, Custom(read_keep_alive)]
+def _described(*forms: dict[str, Any]) -> Meta:
+    """What `/openapi.json` says of a field that reads itself."""
+    return Meta(extra_json_schema={"anyOf": [*forms, {"type": "null"}]})
+
+
+KeepAlive = Annotated[Any, Custom(read_keep_alive), _described({"type": "number"}, {"type": "string"})]
+ThinkField = Annotated[Any, Custom(read_think), _described({"type": "boolean"}, {"enum": list(THINK_LEVELS)})]
+Inputs = Annotated[
+    Any, _described({"type": "string"}, {"type": "array", "items": {"type": "string"}, "maxItems": MAX_INPUTS})
+]
+Format = Annotated[Any, _described({"enum": ["", "json"]}, {"type": "object"})]
 Images = Annotated[
     tuple[Annotated[bytes, GoType("api.ImageData")], ...], GoType("[]api.ImageData"), Meta(max_length=MAX_IMAGES)
 ]
@@ -158,10 +168,10 @@ class GenerationBody(msgspec.Struct):
 
     model: str = ""
     stream: bool | None = None
-    format: Any = None
+    format: Format = None
     keep_alive: KeepAlive = None
     options: OptionMap = {}
-    think: Annotated[bool | str | None, Custom(read_think)] = None
+    think: ThinkField = None
     truncate: bool | None = None
     shift: bool | None = None
     logprobs: bool = False
@@ -208,7 +218,7 @@ class GenerateBody(GenerationBody):
 
 class EmbedBody(msgspec.Struct):
     model: str = ""
-    input: Any = None
+    input: Inputs = None
     truncate: bool | None = None
     dimensions: int = 0
     keep_alive: KeepAlive = None

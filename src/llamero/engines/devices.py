@@ -102,3 +102,17 @@ async def probe_gpus(env: Mapping[str, str]) -> tuple[Gpu, ...]:
         for row in rows
         if row["type"] in ("GPU", "IGPU") and row["total_bytes"] > 0
     )
+
+
+def physical_cores(sys_cpu: Path = Path("/sys/devices/system/cpu")) -> int:
+    """Cores that compute, hyper-threads not counted, within what this process may use."""
+    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    cores = {text for cpu in sys_cpu.glob("cpu[0-9]*") if (text := _siblings(cpu))}
+    return min(usable, len(cores)) if cores else usable
+
+
+def _siblings(cpu: Path) -> str:
+    try:
+        return (cpu / "topology" / "thread_siblings_list").read_text().strip()
+    except OSError:
+        return ""

@@ -45,6 +45,7 @@ from .checks import Constraint, check_capabilities, check_images, check_thinking
 from .dialogue import Dialogue
 
 NO_GO_TEMPLATES = "Go templates are not supported yet"
+NO_SUFFIX = "text before a suffix cannot be completed yet"
 NO_REMOTE = "ollama cloud is disabled: remote model is unavailable"
 
 PROMPT_TOO_LONG = (
@@ -187,7 +188,9 @@ class Inference:
 
     def _check_template(self, model: Model, request: GenerateRequest | None = None) -> None:
         """Refuse what only a Go template can render; everything else the engine renders itself."""
-        asks = request is not None and (request.template or request.suffix)
+        asks = request is not None and bool(request.template)
+        if request is not None and request.suffix and not asks:
+            raise NotSupported(NO_SUFFIX)
         if asks or model.prompt_path(self._go_template) == "go":
             raise NotSupported(NO_GO_TEMPLATES)
 

@@ -25,7 +25,7 @@ from starlette.responses import Response
 from .. import API_LEVEL, config
 from ..config import HostUrl, Settings
 from ..dialects.gojson import encode
-from ..engines.devices import probe_gpus, read_memory
+from ..engines.devices import physical_cores, probe_gpus, read_memory
 from ..engines.llamacpp import LlamaCppSettings
 from ..errors import LlameroError, StorageError
 from ..scheduler.effects import LocalEffects
@@ -130,7 +130,7 @@ class Service:
         self._effects.gpus = await probe_gpus(self._settings.engine_env)
         memory = read_memory()
         if not self._effects.gpus:
-            _log_device("cpu", "cpu", memory.total_bytes, memory.available_bytes)
+            _log_device("cpu", f"{physical_cores()} cores", memory.total_bytes, memory.available_bytes)
         for gpu in self._effects.gpus:
             _log_device(gpu.name, gpu.description, gpu.total_bytes, gpu.free_bytes)
         total = sum(gpu.total_bytes for gpu in self._effects.gpus)
