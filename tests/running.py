@@ -178,12 +178,12 @@ def clean_environment(home: Path, **more: str) -> dict[str, str]:
 
 
 @contextmanager
-def running(folder: Path, models: Path, **env: str) -> Iterator[Server]:
+def running(folder: Path, models: Path, *, port: int = 0, **env: str) -> Iterator[Server]:
     """`ollama serve` on a free port with a new home; ended, with all it started, when the block is left."""
     home = folder / "home"
     home.mkdir(parents=True, exist_ok=True)
     log = folder / "server.log"
-    port = free_port()
+    port = port or free_port()
     settings = clean_environment(home, OLLAMA_HOST=f"127.0.0.1:{port}", OLLAMA_MODELS=str(models)) | env
     with log.open("wb") as output:
         process = subprocess.Popen(
