@@ -6,6 +6,7 @@ import hashlib
 import os
 import re
 import signal
+import socket
 import subprocess
 import time
 from pathlib import Path
@@ -89,7 +90,16 @@ def test_l99_a_port_in_use(empty_server: Server, tmp_path: Path) -> None:
     second = serve(tmp_path, OLLAMA_HOST=empty_server.host)
     assert second.returncode == 1
     assert f"Error: listen tcp {empty_server.host}: bind: address already in use" in second.stderr
+    assert "an ollama server, version 0.32.14, is already running there" in second.stderr
     assert "Traceback" not in second.stderr
+
+
+def test_a_port_that_another_program_has(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        host = f"127.0.0.1:{silent.getsockname()[1]}"
+        second = serve(tmp_path, OLLAMA_HOST=host)
+    assert second.returncode == 1
+    assert second.stderr.endswith(f"Error: listen tcp {host}: bind: address already in use\n")
 
 
 def test_a_models_folder_that_cannot_be(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
+import http.client
 import logging
 import math
 import os
@@ -18,6 +19,7 @@ import time
 from collections.abc import Iterator
 from types import FrameType
 
+import msgspec
 import uvicorn
 from starlette.requests import Request
 from starlette.responses import Response
@@ -45,6 +47,9 @@ from .routes import Route, Routes
 log = logging.getLogger(__name__)
 
 LISTEN_BACKLOG = 2048
+PROBE_TIMEOUT_S = 1.0
+MAX_PROBE_BYTES = 4096
+"""For the question who it is that has our port."""
 KEEP_ALIVE_S = 75
 """How long an idle client connection stays open; clients that pool connections reuse them for about a minute."""
 
@@ -193,8 +198,27 @@ def _bind(host: HostUrl) -> socket.socket:
         listening.close()
         if not host.host and error.errno in (errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL):
             return _bind(HostUrl(host.scheme, "0.0.0.0", host.port))  # a machine without IPv6
-        raise CannotListen(f"listen tcp {host.netloc}: bind: {os.strerror(error.errno or 0).lower()}") from error
+        reason = os.strerror(error.errno or 0).lower()
+        neighbour = _who_answers(host.for_clients) if error.errno == errno.EADDRINUSE else ""
+        raise CannotListen(f"listen tcp {host.netloc}: bind: {reason}{neighbour}") from error
     return listening
+
+
+def _who_answers(host: HostUrl) -> str:
+    """What is already there, when it is a server of our kind: most often somebody started one and forgot it."""
+    try:
+        connection = http.client.HTTPConnection(host.host, host.port, timeout=PROBE_TIMEOUT_S)
+        with contextlib.closing(connection):
+            connection.request("GET", "/api/version")
+            body = connection.getresponse().read(MAX_PROBE_BYTES)
+        version = msgspec.json.decode(body, type=native.VersionReply).version
+    except (OSError, http.client.HTTPException, msgspec.MsgspecError):
+        return ""
+    return f" (an ollama server, version {_plain(version)}, is already running there; use it, or set OLLAMA_HOST)"
+
+
+def _plain(text: str) -> str:
+    return "".join(character for character in text if character.isalnum() or character in ".-+")[:20]
 
 
 def _shown(listening: socket.socket) -> str:
