@@ -17,6 +17,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+ENDLESS = "root ::= " + "x " * 100 + "\nx ::= [a-z ]{100,100}"
+"""A grammar for an answer that is sure to be going on for as long as any test looks at it: ten thousand letters."""
+
 START_TIMEOUT_S = 30.0
 STOP_TIMEOUT_S = 20.0
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.running import Reply, Server
+from tests.running import ENDLESS, Reply, Server
 
 M = "smollm2:135m"
 FULL = "registry.ollama.ai/library/smollm2:135m"
@@ -121,7 +121,7 @@ def test_n101_a_message_that_cannot_fit(server: Server) -> None:
 def test_n102_r23_a_client_that_hangs_up_frees_the_model(server: Server) -> None:
     """N-102, R-23: generation stops within a second; with keep-alive 0 the model leaves memory."""
     server.unload_all()
-    body = {"model": M, "messages": list(HI), "keep_alive": 0, "options": {"num_predict": 2000, "temperature": 0.9}}
+    body = {"model": M, "messages": list(HI), "keep_alive": 0, "options": {"num_predict": 2000, "grammar": ENDLESS}}
     with server.streaming("/api/chat", body) as response:
         assert response.readline()
     started = time.monotonic()
@@ -135,7 +135,7 @@ def test_n122_errors_after_the_first_byte_are_the_last_line(server: Server) -> N
     assert (before.status, set(before.json())) == (400, {"error"})
     import os
 
-    body = {"model": M, "messages": list(HI), "options": {"num_predict": 2000}}
+    body = {"model": M, "messages": list(HI), "options": {"num_predict": 2000, "grammar": ENDLESS}}
     with server.streaming("/api/chat", body) as response:
         response.readline()
         for pid in server.engines():

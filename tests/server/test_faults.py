@@ -15,10 +15,10 @@ from typing import Any
 import pytest
 
 from tests.gguf_files import tiny_llama
-from tests.running import OLLAMA, Server, clean_environment, is_running, running
+from tests.running import ENDLESS, OLLAMA, Server, clean_environment, is_running, running
 
 M = "smollm2:135m"
-STORY = {"model": M, "prompt": "Once", "raw": True, "options": {"num_predict": 4000, "temperature": 0, "seed": 1}}
+STORY = {"model": M, "prompt": "Once", "options": {"num_predict": 4000, "grammar": ENDLESS}}
 
 
 def load(server: Server) -> int:

@@ -9,15 +9,14 @@ from itertools import islice
 from typing import Any
 
 from tests.conftest import StartServer
-from tests.running import Server
+from tests.running import ENDLESS, Server
 
 M = "smollm2:135m"
 E = "all-minilm:22m"
 
 
-def body(predict: int, **more: Any) -> dict[str, Any]:
-    """Raw and greedy: SmolLM2 goes on with this for as long as it may."""
-    options = {"num_predict": predict, "temperature": 0}
+def body(predict: int, *, endless: bool = False, **more: Any) -> dict[str, Any]:
+    options = {"num_predict": predict, "temperature": 0, "grammar": ENDLESS if endless else ""}
     return {"model": M, "prompt": "1, 2, 3, 4,", "raw": True, "options": options, **more}
 
 
@@ -25,7 +24,7 @@ def test_n121_a_full_queue_says_so_at_once(start_server: StartServer) -> None:
     """N-121: one answer runs, one request waits, the others are refused in the exact words, with `Retry-After`."""
     server = start_server(LLAMERO_MAX_WAITING="1")
     with ThreadPoolExecutor(3) as pool:
-        with server.streaming("/api/generate", body(4000)) as running:
+        with server.streaming("/api/generate", body(4000, endless=True)) as running:
             running.readline()
             asked = [pool.submit(server.post, "/api/generate", body(1)) for _ in range(3)]
             refused = [done.result() for done in islice(as_completed(asked), 2)]
@@ -40,7 +39,7 @@ def test_n121_a_full_queue_says_so_at_once(start_server: StartServer) -> None:
 def test_one_slot_answers_one_at_a_time_two_slots_two(start_server: StartServer) -> None:
     """Partly R-24: with OLLAMA_NUM_PARALLEL=2 a short answer overtakes a long one that runs beside it."""
     server = start_server(OLLAMA_NUM_PARALLEL="2")
-    with server.streaming("/api/generate", body(200)) as long:
+    with server.streaming("/api/generate", body(200, endless=True)) as long:
         long.readline()
         assert server.post("/api/generate", body(3)).lines()[-1]["done"] is True
         rest = long.read().splitlines()

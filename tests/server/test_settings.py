@@ -13,7 +13,7 @@ from typing import Any
 
 from tests.conftest import StartServer
 from tests.fake_llama_server import install
-from tests.running import Server, free_port, running
+from tests.running import ENDLESS, Server, free_port, running
 
 M = "smollm2:135m"
 
@@ -25,7 +25,7 @@ def ask(server: Server, **options: Any) -> Any:
 
 def long_answer(server: Server) -> Any:
     return server.streaming(
-        "/api/generate", {"model": M, "prompt": "1, 2, 3,", "raw": True, "options": {"num_predict": 4000}}
+        "/api/generate", {"model": M, "prompt": "x", "options": {"num_predict": 4000, "grammar": ENDLESS}}
     )
 
 
