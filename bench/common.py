@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from llamero.engines import LoadPlan
-from llamero.engines.llamacpp import LlamaCpp, LlamaCppSettings
+from llamero.engines.llamacpp import SPIN_COUNT, LlamaCpp, LlamaCppSettings
 from llamero.names import ModelName
 from llamero.registry import starters
 from llamero.store import Store
@@ -50,20 +50,19 @@ def our_server(**env: str) -> Iterator[Server]:
 
 
 @asynccontextmanager
-async def bare_engine(ctx_tokens: int = 4096, batch_tokens: int = 512) -> AsyncIterator[LlamaCpp]:
+async def bare_engine(*, spin: str = SPIN_COUNT) -> AsyncIterator[LlamaCpp]:
     """The engine with the settings that our server gives it, spoken to directly."""
     weights = Store(models_folder()).resolve(ModelName.parse(MODEL)).weights
     assert weights is not None
     plan = LoadPlan(
         key="bare",
         model=weights,
-        ctx_tokens=ctx_tokens,
-        batch_tokens=batch_tokens,
+        ctx_tokens=4096,
         use_mmap=False,
         keep_tokens=4,
         cache_ram_mib=512,
     )
-    engine = await LlamaCpp.start(plan, LlamaCppSettings(env={"PATH": os.environ["PATH"]}))
+    engine = await LlamaCpp.start(plan, LlamaCppSettings(env={"PATH": os.environ["PATH"], "GOMP_SPINCOUNT": spin}))
     try:
         yield engine
     finally:

@@ -73,7 +73,8 @@ _PRIVATE = r"(?<![\w./\\])(?:[A-Za-z]:)?[/\\](?:[^\s'\"/\\]+[/\\])+|\b0x[0-9a-fA
 
 SPIN_COUNT = "1000"
 """OpenMP's threads wait for one another by spinning. Left alone they spin for so long that one busy neighbour per two
-cores costs most of the decode speed; a short spin keeps the idle speed, and a third of it beside the neighbour."""
+cores costs nearly all of the decode speed; a short spin keeps the idle speed, and a quarter of it beside the neighbour
+(bench/README.md)."""
 
 
 @dataclass(frozen=True, slots=True)
