@@ -165,3 +165,32 @@ def test_the_start_log_shows_values_but_no_secret() -> None:
     assert "HTTPS_PROXY:http://[redacted]@proxy:1" in text
     assert "hunter2" not in text
     assert ":pw" not in text
+
+
+def test_mirrors_and_peers_are_base_urls_by_host() -> None:
+    settings = Settings.from_env(
+        {
+            "LLAMERO_MIRRORS": "Registry.Ollama.ai=http://u:p@near:5000/x/|https://far, hf.co=ftp://none",
+            "LLAMERO_PEERS": "http://box:11434/, box2:11434",
+        }
+    )
+    assert settings.mirrors == {"registry.ollama.ai": ("http://u:p@near:5000/x", "https://far")}
+    assert settings.peers == ("http://box:11434",)
+    assert [warning.split("key=")[1].split()[0] for warning in settings.warnings] == [
+        "LLAMERO_MIRRORS",
+        "LLAMERO_PEERS",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "share"), [("", "off"), ("0", "off"), ("1", "on"), ("true", "on"), ("through", "through")]
+)
+def test_sharing_has_three_settings(text: str, share: str) -> None:
+    assert Settings.from_env({"LLAMERO_SHARE": text}).share == share
+
+
+def test_a_registry_learns_the_proxies_and_an_engine_does_not() -> None:
+    settings = Settings.from_env({"https_proxy": "http://p:3128", "HF_TOKEN": "hf_x", "PATH": "/bin"})
+    assert settings.registry_env == {"https_proxy": "http://p:3128", "HF_TOKEN": "hf_x"}
+    assert settings.engine_env == {"PATH": "/bin"}
+    assert "hf_x" not in describe(settings.environment)

@@ -51,7 +51,7 @@ TABLE: tuple[Variable, ...] = (
     _h("OLLAMA_CONTEXT_LENGTH", "uint", "0", "Context length to use unless otherwise specified", "scheduler"),
     _h("OLLAMA_KEEP_ALIVE", "duration", "5m", "The duration that models stay loaded in memory", "scheduler"),
     _h("OLLAMA_MAX_LOADED_MODELS", "uint", "0", "Maximum number of loaded models", "scheduler"),
-    _h("OLLAMA_MAX_TRANSFER_STREAMS", "uint", "4", "Parallel transfers of models made of many blobs"),
+    _h("OLLAMA_MAX_TRANSFER_STREAMS", "uint", "4", "Parallel transfers of models made of many blobs", "registry"),
     _h("OLLAMA_MAX_QUEUE", "uint", "512", "Maximum number of queued requests", "scheduler"),
     _h("OLLAMA_MODELS", "path", "~/.ollama/models", "The path to the models directory", "store"),
     _h("OLLAMA_NUM_PARALLEL", "uint", "0", "Maximum number of parallel requests per model", "scheduler"),
@@ -89,6 +89,17 @@ TABLE: tuple[Variable, ...] = (
     _v("HTTPS_PROXY", "text", "", "Proxy for https requests", "registry, client", "both"),
     _v("HTTP_PROXY", "text", "", "Proxy for http requests", "registry, client", "both"),
     _v("NO_PROXY", "list", "", "Hosts that are asked directly", "registry, client", "both"),
+    _v("SSL_CERT_FILE", "path", "", "Certificates trusted besides the system's", "registry", "vendor"),
+    _v("SSL_CERT_DIR", "path", "", "Folder of certificates trusted besides the system's", "registry", "vendor"),
+    _v("HF_TOKEN", "text", "", "Token for hf.co, sent to that host only", "registry", "vendor"),
+    _v(
+        "DOCKER_CONFIG",
+        "path",
+        "~/.docker",
+        "Folder of the config.json with registry credentials",
+        "registry",
+        "vendor",
+    ),
     # clients (cli §10.2)
     _v("OLLAMA_NOHISTORY", "bool", "0", "Do not preserve readline history", "cli", "client"),
     _v("OLLAMA_EDITOR", "text", "", "Path to editor for interactive prompt editing", "", "client"),
@@ -136,12 +147,12 @@ TABLE: tuple[Variable, ...] = (
     _v("LLAMERO_TLS_KEY", "path", "", "Private key of the certificate"),
     _v("LLAMERO_TLS_CLIENT_CA", "path", "", "Authority of client certificates"),
     _v("LLAMERO_ALLOW_ROOT", "bool", "0", "1 silences the warning about uid 0", "cli"),
-    _v("LLAMERO_ALLOW_PRIVATE_REGISTRIES", "list", "", "Private hosts that may be asked"),
-    _v("LLAMERO_MODEL_POLICY", "text", "any", "Which models may be pulled"),
-    _v("LLAMERO_LIMIT_RATE", "size", "", "Bytes per second of all transfers"),
-    _v("LLAMERO_MIRRORS", "list", "", "host=URL|URL pairs asked instead of a registry"),
-    _v("LLAMERO_SHARE", "text", "0", "1: serve /v2/ read-only, through: also fetch what is missing"),
-    _v("LLAMERO_PEERS", "list", "", "Servers asked first on pull"),
+    _v("LLAMERO_ALLOW_PRIVATE_REGISTRIES", "list", "", "Private hosts that may be asked", "registry"),
+    _v("LLAMERO_MODEL_POLICY", "text", "any", "Which models may be pulled", "registry"),
+    _v("LLAMERO_LIMIT_RATE", "size", "", "Bytes per second of all transfers", "registry"),
+    _v("LLAMERO_MIRRORS", "list", "", "host=URL|URL pairs asked instead of a registry", "registry"),
+    _v("LLAMERO_SHARE", "text", "0", "1: serve /v2/ read-only, through: also fetch what is missing", "server"),
+    _v("LLAMERO_PEERS", "list", "", "Servers asked first on pull", "registry"),
     _v("LLAMERO_FETCH_IMAGES", "bool", "0", "Fetch image URLs of OpenAI requests"),
     _v("LLAMERO_EFFORT_FALLBACK", "bool", "0", "Ignore reasoning effort where a model has none"),
     _v("LLAMERO_COMPLETIONS_RAW", "bool", "0", "/v1/completions without a template"),
@@ -314,6 +325,17 @@ class Settings:
     request_timeout_s: float = 3600.0
     llama_server: str = ""
     allow_root: bool = False
+    transfer_streams: int = 4
+    limit_rate_bytes_per_s: int = 0
+    """Of all transfers together; 0: no limit."""
+    mirrors: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """Registry host to base URLs, which are asked before it, in order."""
+    peers: tuple[str, ...] = ()
+    share: Literal["off", "on", "through"] = "off"
+    allow_private_registries: tuple[str, ...] = ()
+    model_policy: str = "any"
+    registry_env: Mapping[str, str] = field(default_factory=dict, repr=False)
+    """Proxies, certificates and credentials, as the environment names them (`REGISTRY_VARIABLES`, either case)."""
     api_key: str = ""
     autostart: Literal["run", "never", "always"] = "run"
     no_history: bool = False
@@ -369,6 +391,14 @@ class Settings:
             request_timeout_s=max(1.0, request_timeout_ns / durations.SECOND),
             llama_server=read.text("LLAMERO_LLAMA_SERVER"),
             allow_root=read.flag("LLAMERO_ALLOW_ROOT"),
+            transfer_streams=max(1, read.uint("OLLAMA_MAX_TRANSFER_STREAMS", 4)),
+            limit_rate_bytes_per_s=read.size("LLAMERO_LIMIT_RATE", 0),
+            mirrors=read.mirrors(),
+            peers=read.urls("LLAMERO_PEERS"),
+            share=read.share(),
+            allow_private_registries=read.words("LLAMERO_ALLOW_PRIVATE_REGISTRIES"),
+            model_policy=read.text("LLAMERO_MODEL_POLICY") or "any",
+            registry_env=_registry_env(env),
             api_key=read.text("OLLAMA_API_KEY"),
             autostart={None: "run", True: "always", False: "never"}[read.tristate("LLAMERO_AUTOSTART")],  # type: ignore[arg-type]
             no_history=read.flag("OLLAMA_NOHISTORY"),
@@ -448,6 +478,28 @@ class _Reader:
     def words(self, name: str) -> tuple[str, ...]:
         return tuple(part.strip() for part in self.text(name).split(",") if part.strip())
 
+    def urls(self, name: str) -> tuple[str, ...]:
+        """Base URLs without a trailing slash; one that is none is a warning and left out."""
+        return tuple(url for word in self.words(name) if (url := self._base_url(name, word)))
+
+    def mirrors(self) -> dict[str, tuple[str, ...]]:
+        """`host=URL|URL,host=URL` of LLAMERO_MIRRORS (store-registry GAP-08)."""
+        name, found = "LLAMERO_MIRRORS", dict[str, tuple[str, ...]]()
+        for word in self.words(name):
+            host, _, urls = word.partition("=")
+            bases = tuple(base for url in urls.split("|") if (base := self._base_url(name, url.strip())))
+            if host.strip() and bases:
+                found[host.strip().lower()] = bases
+        return found
+
+    def _base_url(self, name: str, text: str) -> str:
+        return text.rstrip("/") if _BASE_URL.fullmatch(text) else self._bad(name, _USER_INFO.sub("//", text), "")
+
+    def share(self) -> Literal["off", "on", "through"]:
+        if self.text("LLAMERO_SHARE").lower() == "through":
+            return "through"
+        return "on" if self.flag("LLAMERO_SHARE") else "off"
+
     def debug(self) -> int:
         text = self.text("OLLAMA_DEBUG")
         try:
@@ -520,6 +572,21 @@ def _engine_env(env: Mapping[str, str]) -> dict[str, str]:
     }
 
 
+REGISTRY_VARIABLES = (
+    "HTTP_PROXY",
+    "HTTPS_PROXY",
+    "NO_PROXY",
+    "SSL_CERT_FILE",
+    "SSL_CERT_DIR",
+    "HF_TOKEN",
+    "DOCKER_CONFIG",
+)
+
+
+def _registry_env(env: Mapping[str, str]) -> dict[str, str]:
+    return {name: value for name, value in env.items() if name.upper() in REGISTRY_VARIABLES and value.strip()}
+
+
 def describe(environment: Mapping[str, str]) -> str:
     """`map[NAME:value ...]` of every server variable, sorted; secrets and the credentials in proxies are left out."""
     shown = []
@@ -532,6 +599,7 @@ def describe(environment: Mapping[str, str]) -> str:
     return f"map[{' '.join(shown)}]"
 
 
+_BASE_URL = re.compile(r"https?://[^\s/?#]+(/[^\s?#]*)?")
 _USER_INFO = re.compile(r"//[^/@]*@")
 
 
