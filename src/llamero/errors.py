@@ -11,7 +11,7 @@ It maps nothing to bytes: a dialect writes an error's text, the CLI prints it an
       NotSupported          501
       Busy                  503   (queue full; carries Retry-After)
       StorageError          500   (a full disk is 507)
-      EngineError           500   LoadFailed (with the log tail), EngineDied, OutOfMemory
+      EngineError           500   LoadFailed (with the log tail), EngineDied, EngineGone, OutOfMemory
       RegistryError         500   (502 towards clients of a proxy; `retryable`)
       ClientError           500   ServerRefused (no server there), ServerAnswered (with the status it gave)
 """
@@ -150,6 +150,10 @@ class OutOfMemory(LoadFailed):
 
 class EngineDied(EngineError):
     """The engine's process ended, or its stream broke, while requests were running."""
+
+
+class EngineGone(EngineDied):
+    """The engine had ended before a request reached it: asking a fresh one is safe."""
 
 
 class RegistryError(LlameroError):

@@ -5,6 +5,8 @@ Partly N-93, partly N-94, partly N-96, partly N-97: models that do it by themsel
 
 from __future__ import annotations
 
+import os
+import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,7 +15,7 @@ import pytest
 
 from tests.conftest import StartServer
 from tests.fake_llama_server import TIMINGS, install, read_record
-from tests.running import Server
+from tests.running import Server, children
 
 Scripted = Callable[[list[dict[str, Any]]], Server]
 
@@ -69,6 +71,17 @@ def test_thinking_comes_first_and_apart(scripted: Scripted) -> None:
     assert whole["message"] == {"role": "assistant", "content": "Answer", "thinking": "hm hm"}
     generated = server.post("/api/generate", {"model": "able", "prompt": "hi", "stream": False}).json()
     assert (generated["thinking"], generated["response"]) == ("hm hm", "Answer")
+
+
+def test_an_engine_that_died_unnoticed_is_replaced(scripted: Scripted) -> None:
+    """R-08, in the instant between its end and the notice of it: the request never reached it, so nobody hears of it."""
+    server = scripted([delta(content="x"), END])
+    for _ in range(20):
+        assert server.post("/api/chat", ASK).status == 200
+        (engine,) = children(server.process.pid)
+        os.kill(engine, signal.SIGKILL)
+        reply = server.post("/api/chat", {**ASK, "stream": False})
+        assert (reply.status, reply.json().get("message", {}).get("content")) == (200, "x"), reply.body
 
 
 def test_a_thinking_model_is_told_to_think_unless_it_is_told_not_to(scripted: Scripted, tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from typing import Any, Literal, TypeVar
 import aiohttp
 import msgspec
 
-from ..errors import ContextTooLong, EngineDied, EngineError
+from ..errors import ContextTooLong, EngineDied, EngineError, EngineGone
 from ..messages import Done, Event, Logprob, Text, Thinking, ToolCall, Usage
 from . import Engine
 from .memory import says_out_of_memory
@@ -316,13 +316,15 @@ class Wire:
     @asynccontextmanager
     async def _post(self, path: str, body: dict[str, Any]) -> AsyncIterator[aiohttp.ClientResponse]:
         if self._session.closed:  # the engine was stopped between two requests of ours
-            raise await self._broken(DIED)
+            raise EngineGone(str(await self._broken(DIED)))
         data = io.BytesIO(msgspec.json.encode(body))  # as a stream, megabytes of pictures do not hold the loop up
         headers = {"Content-Type": "application/json"}
         try:
             response = await self._session.post(path, data=data, headers=headers, allow_redirects=False)
         except TimeoutError as error:
             raise EngineError(TOO_LONG) from error
+        except aiohttp.ClientConnectorError as error:
+            raise EngineGone(str(await self._broken(DIED))) from error
         except (aiohttp.ClientError, OSError) as error:
             raise await self._broken(DIED) from error
         try:

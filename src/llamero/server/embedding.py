@@ -6,9 +6,9 @@ import math
 import time
 from collections.abc import Sequence
 
-from ..errors import BadRequest, ContextTooLong, EngineError
+from ..errors import BadRequest, ContextTooLong, EngineError, EngineGone
 from ..messages import Embedded, EmbedRequest
-from .inference import Inference, Ready
+from .inference import Inference, Job, Ready
 
 TOO_LONG = "the input length exceeds the context length"
 CANNOT_CUT = "input after truncation exceeds maximum context length"
@@ -23,6 +23,13 @@ async def embed(inference: Inference, request: EmbedRequest, *, normalize: bool)
     job = inference.job(model, request, started_ns)
     if request.inputs and not job.wanted.plan.embedding:
         raise EngineError(f'"{request.model}" does not support embeddings', status=501)
+    try:
+        return await _embed(inference, job, request, normalize=normalize)
+    except EngineGone:  # it had died unnoticed; a fresh one is asked, once
+        return await _embed(inference, job, request, normalize=normalize)
+
+
+async def _embed(inference: Inference, job: Job, request: EmbedRequest, *, normalize: bool) -> Embedded:
     async with inference.lease(job, request) as ready:
         if not request.inputs:
             return Embedded(())
@@ -34,7 +41,7 @@ async def embed(inference: Inference, request: EmbedRequest, *, normalize: bool)
                 raise ContextTooLong(TOO_LONG) from error
             raise
     vectors = tuple(_vector(row, request.dimensions, normalize=normalize) for row in rows)
-    total_ns = time.monotonic_ns() - started_ns
+    total_ns = time.monotonic_ns() - job.started_ns
     return Embedded(vectors, tokens, total_ns, ready.load_ns, (*job.warnings, *warnings))
 
 

@@ -7,17 +7,19 @@ never written; bytes are the dialect's and `answers.py`'s. Source: native-api §
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from ..chat import prompt
 from ..config import Settings
 from ..engines import MemoryUse
 from ..engines.wire import Wire
-from ..errors import BadRequest, ContextTooLong, Forbidden, ModelNotFound, NotSupported
+from ..errors import BadRequest, ContextTooLong, EngineGone, Forbidden, ModelNotFound, NotSupported
 from ..messages import (
     ChatRequest,
     Done,
@@ -43,6 +45,8 @@ from ..store import Store
 from ..store.models import Model
 from .checks import Constraint, check_capabilities, check_images, check_thinking, think_of
 from .dialogue import Dialogue
+
+log = logging.getLogger(__name__)
 
 NO_GO_TEMPLATES = "Go templates are not supported yet"
 NO_SUFFIX = "text before a suffix cannot be completed yet"
@@ -113,11 +117,14 @@ class Inference:
         conversation = prompt.assemble(model.system, model.messages, request.messages)
         if model.config.model_family == "qwen3" or model.name.model == "deepseek-r1":
             conversation = prompt.strip_old_thinking(conversation)
-        async with self.lease(job, request) as ready:
+
+        def work(ready: Ready) -> AsyncGenerator[Step, None]:
             dialogue = Dialogue(ready.wire, ready.ctx_tokens, conversation, request.tools, think_of(request, model))
-            async with aclosing(_answer(dialogue, request, ready, constraint)) as steps:
-                async for step in steps:
-                    yield step
+            return _answer(dialogue, request, ready, constraint)
+
+        async with aclosing(self._on_engine(job, request, work)) as steps:
+            async for step in steps:
+                yield step
 
     async def generate(self, request: GenerateRequest) -> AsyncGenerator[Step, None]:
         """Complete a prompt, by the model's chat template unless `raw`; without a prompt, load or let go."""
@@ -140,7 +147,8 @@ class Inference:
         constraint = Constraint.of(request, job.options)
         if not request.raw:
             self._check_template(model, request)
-        async with self.lease(job, request) as ready, aclosing(_generate(asked, request, ready, constraint)) as steps:
+        work = partial(_generate, asked, request, constraint)
+        async with aclosing(self._on_engine(job, request, work)) as steps:
             async for step in steps:
                 yield step
 
@@ -181,6 +189,23 @@ class Inference:
         async with self._scheduler.lease(job.wanted, job.model, request.keep_alive_ns) as lease:
             loaded = lease.runner.wanted.plan
             yield Ready(job, lease.engine.wire, loaded.ctx_tokens, time.monotonic_ns() - job.started_ns)
+
+    async def _on_engine(
+        self, job: Job, request: Request, work: Callable[[Ready], AsyncGenerator[Step, None]]
+    ) -> AsyncGenerator[Step, None]:
+        """The steps of `work` on a leased engine. One that had died unnoticed is replaced, once (scheduler R-08)."""
+        for is_last_try in (False, True):
+            begun = False
+            try:
+                async with self.lease(job, request) as ready, aclosing(work(ready)) as steps:
+                    async for step in steps:
+                        begun = True
+                        yield step
+                return
+            except EngineGone:
+                if begun or is_last_try:
+                    raise
+                log.warning("the engine of %s had died: a fresh one is asked", job.model.name)
 
     def _unload(self, model: Model) -> Loaded:
         self._scheduler.unload(str(model.weights_digest))
@@ -234,7 +259,7 @@ async def _answer(
 
 
 async def _generate(
-    asked: Message, request: GenerateRequest, ready: Ready, constraint: Constraint
+    asked: Message, request: GenerateRequest, constraint: Constraint, ready: Ready
 ) -> AsyncGenerator[Step, None]:
     """`/api/generate`: a chat of one message, unless the prompt is text already (raw, or behind a `context`)."""
     if request.raw:
