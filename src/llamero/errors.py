@@ -153,7 +153,7 @@ class EngineDied(EngineError):
 
 
 class EngineGone(EngineDied):
-    """The engine had ended before a request reached it: asking a fresh one is safe."""
+    """The engine was ending when a request reached it: nothing came of it, and a fresh engine can be asked."""
 
 
 class RegistryError(LlameroError):

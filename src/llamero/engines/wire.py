@@ -10,6 +10,7 @@ import asyncio
 import io
 import logging
 import math
+import time
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import aclosing, asynccontextmanager
 from typing import Any, Literal, TypeVar
@@ -45,6 +46,9 @@ TOO_LONG = "the request took longer than LLAMERO_REQUEST_TIMEOUT allows"
 
 IMPOSSIBLE = -1e9
 """Stands for the logarithm of zero."""
+
+TEARDOWN_S = 1.0
+"""A killed process frees its memory first and its socket last: until then requests arrive that nobody will read."""
 
 EXIT_GRACE_S = 0.5
 """A crashed process closes its socket a moment before it is reaped; its last words come with the reaping."""
@@ -319,14 +323,17 @@ class Wire:
             raise EngineGone(str(await self._broken(DIED)))
         data = io.BytesIO(msgspec.json.encode(body))  # as a stream, megabytes of pictures do not hold the loop up
         headers = {"Content-Type": "application/json"}
+        sent_at = time.monotonic()
         try:
             response = await self._session.post(path, data=data, headers=headers, allow_redirects=False)
         except TimeoutError as error:
             raise EngineError(TOO_LONG) from error
-        except aiohttp.ClientConnectorError as error:
-            raise EngineGone(str(await self._broken(DIED))) from error
         except (aiohttp.ClientError, OSError) as error:
-            raise await self._broken(DIED) from error
+            was_dying = time.monotonic() - sent_at < TEARDOWN_S
+            died = await self._broken(DIED)
+            if was_dying and not self._engine.alive:
+                raise EngineGone(str(died)) from error
+            raise died from error
         try:
             if response.status >= 400:
                 raise await self._refused(response)
