@@ -84,6 +84,23 @@ class ShownModel(NamedTuple):
     messages: Sequence[Mapping[str, Any]]
 
 
+class ModelUsage(NamedTuple):
+    name: str
+    size_bytes: int
+    own_bytes: int
+    """What removing it frees."""
+    shared_with: tuple[str, ...]
+
+
+class DiskUsage(NamedTuple):
+    models: list[ModelUsage]
+    models_bytes: int
+    disk_bytes: int
+    saved_bytes: int
+    unused_bytes: int
+    freed_bytes: int
+
+
 class Metrics(NamedTuple):
     """What an answer cost; 0 where the server said nothing."""
 
@@ -176,6 +193,29 @@ class Readable(Protocol):
     """What an upload needs of a file."""
 
     def read(self, size: int = ..., /) -> bytes: ...
+
+
+class Download:
+    """A long reply that is read as it comes."""
+
+    def __init__(self, response: http.client.HTTPResponse, size_bytes: int, start_bytes: int) -> None:
+        self.size_bytes = size_bytes
+        """How much there is to read here."""
+        self.start_bytes = start_bytes
+        """How much of the whole lies before it."""
+        self._response = response
+        self._left_bytes = size_bytes
+
+    def read(self, size: int = UPLOAD_BLOCK_BYTES, /) -> bytes:
+        """At most `size` bytes, and none only at the end. ClientError when the connection ends before that."""
+        try:
+            data = self._response.read(min(size, self._left_bytes)) if self._left_bytes else b""
+        except (OSError, http.client.HTTPException) as error:
+            raise ClientError(f"the connection to the server broke: {error}") from error
+        if not data and self._left_bytes:
+            raise ClientError(f"the server hung up with {self._left_bytes} bytes still to come; its log says why")
+        self._left_bytes -= len(data)
+        return data
 
 
 class _UnixConnection(http.client.HTTPConnection):
@@ -329,8 +369,12 @@ class Client:
             self._warn_of(reply, _header_warnings(response))
         return _list(reply.get("embeddings"))
 
-    def pull(self, model: str, *, insecure: bool = False) -> Generator[Progress]:
-        return self._progress("/api/pull", {"model": model} | ({"insecure": True} if insecure else {}))
+    def pull(self, model: str, **wanted: Any) -> Generator[Progress]:
+        """`wanted` are other fields of the request (native-api §3.14 and our own); empty ones are left out."""
+        return self._progress("/api/pull", {"model": model} | _given(wanted))
+
+    def push(self, model: str, **wanted: Any) -> Generator[Progress]:
+        return self._progress("/api/push", {"model": model} | _given(wanted))
 
     def create(self, request: Mapping[str, Any]) -> Generator[Progress]:
         """`request` is the body of native-api §3.11."""
@@ -338,6 +382,43 @@ class Client:
 
     def copy(self, source: str, destination: str) -> None:
         self.call("POST", "/api/copy", {"source": source, "destination": destination})
+
+    def move(self, source: str, destination: str) -> str:
+        """Returns the new name as it is stored."""
+        reply = self._json("POST", "/api/llamero/move", {"source": source, "destination": destination})
+        return str(reply.get("model", ""))
+
+    def usage(self, without: Sequence[str] = ()) -> DiskUsage:
+        """What the models take; `freed_bytes` is what removing `without`, all together, would free."""
+        reply = self._json("POST", "/api/llamero/usage", {"without": list(without)})
+        models = [
+            ModelUsage(
+                str(each.get("name", "")),
+                _count(each, "size"),
+                _count(each, "own"),
+                tuple(map(str, _list(each.get("shared_with")))),
+            )
+            for each in _objects(reply.get("models"))
+        ]
+        totals = (_count(reply, key) for key in ("models_size", "disk_size", "saved", "unused", "freed"))
+        return DiskUsage(models, *totals)
+
+    def models_folder(self) -> str:
+        """Where the server keeps its models; only a server on this machine tells."""
+        return str(self._json("GET", "/api/llamero/store").get("models", ""))
+
+    def prune(self, *, dry_run: bool) -> tuple[list[str], int]:
+        """The files removed (or with `dry_run` to be removed), and their bytes."""
+        reply = self._json("POST", "/api/llamero/prune", {"dry_run": dry_run})
+        return [str(name) for name in _list(reply.get("files"))], _count(reply, "freed")
+
+    def doctor(self, *, repair: bool) -> Generator[Progress]:
+        """Examine the server's store: progress, and a Found for each result."""
+        return self._progress("/api/llamero/doctor", {"repair": repair})
+
+    def update(self, models: Sequence[str], *, only_check: bool) -> Generator[Progress]:
+        """Fetch what has changed of these models, or of all; progress, and a Found for each."""
+        return self._progress("/api/llamero/update", {"models": list(models), "check": only_check})
 
     def delete(self, model: str) -> None:
         self.call("DELETE", "/api/delete", {"model": model})
@@ -355,6 +436,29 @@ class Client:
         """Send `size_bytes` bytes of `file` under their digest."""
         with self._exchange("POST", f"/api/blobs/{digest}", file, {"Content-Length": str(size_bytes)}) as response:
             self._read(response)
+
+    @contextmanager
+    def export(self, model: str, *, held_bytes: int = 0, etag: str = "") -> Iterator[Download]:
+        """A model's archive, to be read inside the block: what follows `held_bytes` of the one with that etag.
+
+        When the server has another by now, or nothing is held, it is the whole. The block's own errors stay its own.
+        """
+        asked = {"Range": f"bytes={held_bytes}-", "If-Range": etag} if held_bytes else {}
+        exchange = self._exchange("GET", f"/api/llamero/export?model={quote(model, safe='')}", None, asked)
+        response = exchange.__enter__()
+        try:
+            if response.status >= 400:
+                raise _answered(response)
+            if response.length is None:
+                raise ClientError("the server does not say how long the archive is; is there a proxy in between?")
+            yield Download(response, response.length, held_bytes if response.status == 206 else 0)
+        finally:
+            exchange.__exit__(None, None, None)
+
+    def import_manifest(self, model: str, manifest: bytes) -> str:
+        """Make a model of a manifest's own bytes; its blobs are uploaded before. Returns the name as it is stored."""
+        with self._exchange("POST", f"/api/llamero/import?model={quote(model, safe='')}", manifest) as response:
+            return str(_object(self._read(response)).get("model", ""))
 
     def call(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> bytes:
         """One plain request; the reply's body as the server sent it."""
@@ -407,12 +511,10 @@ class Client:
             raise ClientError("the server closed the connection before the answer was complete")
 
     def _progress(self, path: str, body: Mapping[str, Any]) -> Generator[Progress]:
-        from .messages import Progress
-
         status = ""
         for entry in self._stream(path, body):
             status = str(entry.get("status", ""))
-            yield Progress(status, str(entry.get("digest", "")), _count(entry, "total"), _count(entry, "completed"))
+            yield _step(status, entry)
         if status != "success":
             raise ClientError(f"the server closed the connection before it was done (last: {status or 'nothing'})")
 
@@ -539,6 +641,19 @@ def _part(entry: Mapping[str, Any]) -> Part:
         )
     text = message.get("response" if message is entry else "content")
     return Part(str(text or ""), str(message.get("thinking") or ""), calls, metrics)
+
+
+def _step(status: str, entry: Mapping[str, Any]) -> Progress:
+    from .messages import Found, Progress
+
+    level = entry.get("level")
+    if level in ("ok", "warn", "fail"):
+        return Found(status, subject=str(entry.get("subject", "")), level=level, advice=str(entry.get("advice", "")))
+    return Progress(status, str(entry.get("digest", "")), _count(entry, "total"), _count(entry, "completed"))
+
+
+def _given(fields: Mapping[str, Any]) -> dict[str, Any]:
+    return {name.rstrip("_"): value for name, value in fields.items() if value}
 
 
 def _keep_alive(ns: int | None) -> dict[str, Any]:

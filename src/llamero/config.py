@@ -70,7 +70,7 @@ TABLE: tuple[Variable, ...] = (
     # Ollama's server, not listed by help
     _v("OLLAMA_DEBUG_LOG_REQUESTS", "bool", "0", "Write inference bodies to a temporary directory"),
     _v("OLLAMA_GO_TEMPLATE", "text", "", "1: always use the TEMPLATE layer, 0: never", "chat"),
-    _v("OLLAMA_REMOTES", "list", "ollama.com", "Allowed hosts of remote models"),
+    _v("OLLAMA_REMOTES", "list", "ollama.com", "Allowed hosts of remote models", "server"),
     _v("OLLAMA_VULKAN", "bool", "1", "Use Vulkan devices"),
     _v("OLLAMA_CLOUD_BASE_URL", "text", "", "Developer override of the cloud endpoint"),
     _v("OLLAMA_EXPERIMENT", "list", "", "Comma separated list of experiments"),
@@ -315,6 +315,8 @@ class Settings:
     go_template: bool | None = None
     no_cloud: bool = False
     no_prune: bool = False
+    remotes: tuple[str, ...] = ("ollama.com",)
+    """Hosts that a stub of a remote model may name."""
     skip_ram_check: bool = False
     origins: tuple[str, ...] = ()
     allowed_hosts: tuple[str, ...] = ()
@@ -381,6 +383,7 @@ class Settings:
             go_template=read.tristate("OLLAMA_GO_TEMPLATE"),
             no_cloud=read.flag("OLLAMA_NO_CLOUD"),
             no_prune=read.flag("OLLAMA_NOPRUNE"),
+            remotes=read.words("OLLAMA_REMOTES") or ("ollama.com",),
             skip_ram_check=read.flag("LLAMERO_SKIP_RAM_CHECK"),
             origins=read.words("OLLAMA_ORIGINS"),
             allowed_hosts=read.words("LLAMERO_ALLOWED_HOSTS"),

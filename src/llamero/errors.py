@@ -7,12 +7,14 @@ It maps nothing to bytes: a dialect writes an error's text, the CLI prints it an
         TooLarge            413
       Forbidden             403
       NotFound              404   ModelNotFound, BlobNotFound
+      MethodNotAllowed      405   (carries Allow)
       Cancelled             499
       NotSupported          501
       Busy                  503   (queue full; carries Retry-After)
       StorageError          500   (a full disk is 507)
       EngineError           500   LoadFailed (with the log tail), EngineDied, EngineGone, OutOfMemory
       RegistryError         500   (502 towards clients of a proxy; `retryable`)
+        RegistryAnswered    500   (with the status that the registry gave)
       ClientError           500   ServerRefused (no server there), ServerAnswered (with the status it gave)
 """
 
@@ -94,6 +96,20 @@ class BlobNotFound(NotFound):
         super().__init__(f'blob "{digest}" not found', status=status)
 
 
+class MethodNotAllowed(LlameroError):
+    """A path that exists, asked with a method that it does not have; `allow` lists those that it has."""
+
+    status = 405
+
+    def __init__(self, allow: str) -> None:
+        super().__init__("method not allowed")
+        self.allow = allow
+
+    @property
+    def headers(self) -> Mapping[str, str]:
+        return {"Allow": self.allow}
+
+
 class Cancelled(LlameroError):
     """The client went away before its answer began."""
 
@@ -162,6 +178,14 @@ class RegistryError(LlameroError):
     def __init__(self, message: str, *, status: int | None = None, retryable: bool = False) -> None:
         super().__init__(message, status=status)
         self.retryable = retryable
+
+
+class RegistryAnswered(RegistryError):
+    """A registry was reached and said no; `answer_status` is the status of its answer, from 400 up."""
+
+    def __init__(self, message: str, answer_status: int) -> None:
+        super().__init__(message)
+        self.answer_status = answer_status
 
 
 class ClientError(LlameroError):

@@ -200,3 +200,12 @@ class Progress:
     """With its `sha256:` prefix."""
     total_bytes: int = 0
     completed_bytes: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Found(Progress):
+    """A step that is a result: what was found about one model or one file. `status` is the finding in words."""
+
+    subject: str = ""
+    level: Literal["ok", "warn", "fail"] = "ok"
+    advice: str = ""

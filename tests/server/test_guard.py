@@ -263,6 +263,34 @@ def test_only_http_1_0_may_leave_the_host_out() -> None:
     assert ask(guard(), host=None, http_version="1.0").allowed
 
 
+@pytest.mark.parametrize(
+    ("host", "ours"),
+    [
+        ("localhost:11434", True),
+        ("127.0.0.1:11434", True),
+        ("203.0.113.7", True),
+        ("[2001:db8:1:2::5]:80", True),
+        ("MyBox:11434", True),
+        ("mybox.local.", True),
+        ("llm.example.com", True),
+        ("a.corp.example", True),
+        ("192.168.1.9:11434", False),
+        ("evil.local", False),
+        ("mybox.evil.test", False),
+        ("xmybox.local", False),
+        ("0.0.0.0:11434", False),
+        ("evil.internal", False),
+        (":11434", False),
+        ("", False),
+        ("mybox@evil.test", False),
+    ],
+)
+def test_what_is_signed_for_one_of_our_names_was_meant_for_us(host: str, ours: bool) -> None:
+    for wide in (False, True):
+        assert guard(wide=wide, hosts="llm.example.com .corp.example").is_ours(host) is ours
+    assert guard(hosts="*").is_ours("evil.local")
+
+
 # --- Origin --------------------------------------------------------------------------------------------------------
 
 

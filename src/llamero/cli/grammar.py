@@ -209,9 +209,12 @@ class Command(click.Command):
         arity: Arity,
         aliases: Sequence[str] = (),
         variables: Sequence[str] = ("OLLAMA_HOST",),
+        additional: bool = False,
         **attrs: Any,
     ) -> None:
         super().__init__(name, add_help_option=False, **attrs)
+        self.additional = additional
+        """Not the reference's: it stands in a block of its own in the help."""
         self.usage = usage
         self.summary = summary
         self.arity = arity
@@ -266,9 +269,11 @@ class Root(click.Group):
 
     def _refuse(self, word: str) -> NoReturn:
         message = f'unknown command "{word}" for "{self.name}"'
-        alike = [command.name or "" for command in self.visible() if _is_alike(word.lower(), command.name or "")]
+        alike = [command for command in self.visible() if _is_alike(word.lower(), command.name or "")]
+        # our own names, short as some are, would stand in every suggestion of the reference
+        alike = [command for command in alike if not command.additional] or alike
         if alike:
-            message += "\n\nDid you mean this?\n" + "".join(f"\t{name}\n" for name in alike)
+            message += "\n\nDid you mean this?\n" + "".join(f"\t{command.name}\n" for command in alike)
         raise BadRequest(message)
 
     def get_help(self, ctx: click.Context) -> str:

@@ -19,9 +19,15 @@ def root_usage(root: Root) -> str:
     """The help without its first line: what `help <unknown>` prints."""
     name = root.name
     lines = ["Usage:", f"  {name} [flags]", f"  {name} [command]", "", "Available Commands:"]
-    lines += [f"  {command.name:<{_NAME_COLUMNS}} {command.summary}" for command in root.visible()]
+    lines += [_command_line(command) for command in root.visible() if not command.additional]
+    lines += ["", "Additional Commands:"]
+    lines += [_command_line(command) for command in root.visible() if command.additional]
     lines += ["", *_flag_lines(root), "", f'Use "{name} [command] --help" for more information about a command.']
     return "\n".join(lines) + "\n"
+
+
+def _command_line(command: Command) -> str:
+    return f"  {command.name:<{_NAME_COLUMNS}} {command.summary}"
 
 
 def command_help(command: Command) -> str:

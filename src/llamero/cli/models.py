@@ -1,24 +1,38 @@
-"""The commands that look after models: list, ps, show, stop, cp, rm, pull (cli §3.3 and §3.5 to §3.11)."""
+"""The commands that look at models and copy them: list, ps, show, stop, cp (cli §3.3, §3.5, §3.8 to §3.10)."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
+from typing import Any
 
-from ..client import ZERO_TIME, RunningModel
+from ..client import ZERO_TIME, ListedModel, RunningModel
 from ..errors import BadRequest, NotFound, ServerAnswered
 from .app import App
 from .format import human_bytes, relative_time, table
-from .progress import steps, waiting
+from .progress import waiting
 
 ID_DIGITS = 12
 
 
-def list_models(app: App, prefix: str, *, as_json: bool) -> None:
+_ORDER: Mapping[str, Callable[[ListedModel], Any]] = {
+    "name": lambda model: model.name,
+    "size": lambda model: -model.size_bytes,
+    "modified": lambda model: -model.modified_at.timestamp(),
+}
+
+
+def list_models(app: App, prefix: str, *, as_json: bool, sort: str = "") -> None:
+    """In the server's order, newest first, unless told another."""
     client = app.connect()
     if as_json:
         _print_body(app, client.call("GET", "/api/tags"))
         return
+    if sort and sort not in _ORDER:
+        raise BadRequest(f"--sort must be one of {', '.join(_ORDER)}")
+    models = client.tags()
+    if sort:
+        models.sort(key=_ORDER[sort])
     now = datetime.now(UTC)
     rows = [
         (
@@ -27,7 +41,7 @@ def list_models(app: App, prefix: str, *, as_json: bool) -> None:
             "-" if model.is_remote else human_bytes(model.size_bytes),
             relative_time(model.modified_at, now),
         )
-        for model in client.tags()
+        for model in models
         if model.name.lower().startswith(prefix.lower())
     ]
     _print_table(app, rows, ("NAME", "ID", "SIZE", "MODIFIED"))
@@ -114,26 +128,6 @@ def stop_model(app: App, name: str) -> None:
 def copy_model(app: App, source: str, destination: str) -> None:
     app.connect().copy(source, destination)
     app.terminal.out(f"copied '{source}' to '{destination}'\n")
-
-
-def remove_models(app: App, names: Sequence[str]) -> None:
-    """Each is unloaded first, so that its memory goes with it. The first failure ends it; earlier ones stay removed."""
-    client = app.connect()
-    for name in names:
-        try:
-            client.show(name)
-            client.unload(name)
-        except ServerAnswered as error:
-            if error.status != NotFound.status:
-                app.warn(f"unable to stop model '{name}'")
-        client.delete(name)
-        app.terminal.out(f"deleted '{name}'\n")
-
-
-def pull_model(app: App, name: str, *, insecure: bool, quiet: bool = False) -> None:
-    client = app.connect()
-    with steps(app.terminal, quiet=quiet) as display:
-        display.follow_pull(client.pull(name, insecure=insecure))
 
 
 def _print_table(app: App, rows: Sequence[Sequence[str]], header: Sequence[str]) -> None:

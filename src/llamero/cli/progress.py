@@ -145,9 +145,10 @@ class Display:
                 self.bar(line.digest, f"pulling {name}:", line.completed_bytes, line.total_bytes)
 
     def follow_create(self, lines: Iterable[Progress]) -> None:
+        """The same for a create, whose sized steps have the same digest or none, but a text of their own."""
         for line in lines:
-            if line.digest:
-                self.bar(line.digest, line.status, line.completed_bytes, line.total_bytes)
+            if line.total_bytes:
+                self.bar(f"{line.digest} {line.status}", line.status, line.completed_bytes, line.total_bytes)
             else:
                 self.status(line.status)
 

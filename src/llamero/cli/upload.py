@@ -1,4 +1,4 @@
-"""Hashes files and sends those that the server lacks, several at once (cli §3.2). Which files is `collect`'s."""
+"""Hashes files, links or sends those that the server lacks, several at once (cli §3.2). Which ones `collect` says."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from typing import IO, Any, Self, TypeVar
 from ..client import UPLOAD_BLOCK_BYTES, Client
 from ..errors import Cancelled, LlameroError
 from ..names import Digest
+from .place import Placer
 from .progress import Display
 
 _T = TypeVar("_T")
@@ -24,9 +25,10 @@ _R = TypeVar("_R")
 class Uploader:
     """Leaving it, for whatever reason, ends what its threads still do."""
 
-    def __init__(self, client: Client, display: Display) -> None:
+    def __init__(self, client: Client, display: Display, placer: Placer) -> None:
         self._client = client
         self._display = display
+        self._placer = placer
         self._is_cancelled = threading.Event()
         self._paths: dict[str, Path] = {}
 
@@ -73,6 +75,10 @@ class Uploader:
         return done
 
     def _digest(self, path: Path) -> str:
+        """Hash a file; where files can be linked into the store, that too, and nothing is left to send."""
+        placed = self._placer.place(path, self._check)
+        if placed is not None:
+            return str(placed)
         hashed = sha256()
         with _open(path) as file:
             while block := file.read(UPLOAD_BLOCK_BYTES):

@@ -279,8 +279,28 @@ class PullBody(msgspec.Struct):
     name: str = ""
     insecure: bool = False
     username: str = ""
+    """Accepted and ignored, as the reference does; so is the password."""
     password: str = ""
     stream: bool | None = None
+    starter: bool = False
+    """Take the starter from the package index without asking the registry."""
+    from_peer: str = ""
+    """Base URL of a neighbour that is asked for each blob first."""
+    limit_rate: str = ""
+    """Bytes per second of this pull, such as `5MB`."""
+    dry_run: bool = False
+    as_: str = msgspec.field(default="", name="as")
+    """Store the model under this name."""
+
+
+class PushBody(msgspec.Struct):
+    model: str = ""
+    name: str = ""
+    insecure: bool = False
+    username: str = ""
+    password: str = ""
+    stream: bool | None = None
+    limit_rate: str = ""
 
 
 def read_chat(body: bytes) -> ChatRequest:

@@ -140,11 +140,9 @@ class _Fetch:
         with self.store.hold(layer.digest for layer in (model, license, config)):
             for layer in (model, license, config):
                 self.store.blobs.touch(layer.digest)
-            self.store.write(
-                self.starter.name,
-                encode_manifest(config, (model, license)),
-                removing=lambda: self.report(Progress("removing unused layers")),
-            )
+            raw = encode_manifest(config, (model, license))
+            self.store.write(self.starter.name, raw, removing=lambda: self.report(Progress("removing unused layers")))
+            self.store.mark_pulled(self.starter.name, Digest.of(raw).hex)
         self.report(Progress("success"))
 
     def _stored(self) -> tuple[Layer, Layer] | None:

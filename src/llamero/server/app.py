@@ -9,18 +9,17 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.types import Message, Receive, Scope, Send
 
-from ..dialects import native
 from ..durations import MINUTE, SECOND, format_duration
-from ..errors import Cancelled, EngineError, LlameroError, LoadFailed, TooLarge
+from ..errors import Cancelled, EngineError, LlameroError, LoadFailed, MethodNotAllowed, TooLarge
 from .answers import BARE_JSON, JSON, STOPPING
 from .guard import Guard
-from .routes import Match, Routes, allow
+from .routes import NATIVE_ERRORS, Match, Route, Routes, allow
 
 log = logging.getLogger(__name__)
 access = logging.getLogger("llamero.access")
@@ -82,7 +81,9 @@ class App:
         elif match is None:
             response = self._no_route(scope, path, methods)
         else:
-            response = await self._answer(Request(scope, receive), match)
+            request = Request(scope, receive)
+            request.state.rights = verdict.rights
+            response = await self._answer(request, match)
         try:
             await response(scope, receive, sending)
         finally:
@@ -98,19 +99,23 @@ class App:
             assert route.handler is not None
             return await route.handler(request, await _body(request, route.body_limit_bytes))
         except LlameroError as error:
-            return _error(error, bare=route.bare_json_errors or _replaces_first_line(error))
+            return _error(error, route, bare=_replaces_first_line(error))
         except ClientDisconnect:
-            return _error(Cancelled(), bare=route.bare_json_errors)
+            return _error(Cancelled(), route)
         except asyncio.CancelledError:
-            return _error(STOPPING, bare=route.bare_json_errors)  # uvicorn ends what outlives its time to stop
+            return _error(STOPPING, route)  # uvicorn ends what outlives its time to stop
         except Exception:
             log.exception("a request failed unexpectedly: %s %s", route.method, route.path)
-            return _error(LlameroError("internal server error"), bare=route.bare_json_errors)
+            return _error(LlameroError("internal server error"), route)
 
     def _no_route(self, scope: Scope, path: str, methods: dict[str, Match]) -> Response:
         method = scope["method"]
         if methods:
-            return _bare(405, b"405 method not allowed", "text/plain", {"Allow": allow(methods)})
+            error = MethodNotAllowed(allow(methods))
+            route = next(iter(methods.values())).route
+            if route.errors is not NATIVE_ERRORS:
+                return _error(error, route)
+            return _bare(error.status, b"405 method not allowed", "text/plain", error.headers)
         if (target := self._routes.elsewhere(method, path)) is not None:
             query = scope["query_string"].decode("latin-1")
             location = f"{target}?{query}" if query else target
@@ -144,14 +149,15 @@ def _replaces_first_line(error: LlameroError) -> bool:
     return isinstance(error, EngineError) and not isinstance(error, LoadFailed)
 
 
-def _error(error: LlameroError, *, bare: bool) -> Response:
+def _error(error: LlameroError, route: Route, *, bare: bool = False) -> Response:
     headers = dict(error.headers)
     if isinstance(error, TooLarge):
         headers["Connection"] = "close"  # the rest of the body is not worth reading
-    return _bare(error.status, native.write_error(error), BARE_JSON if bare else JSON, headers)
+    content_type = BARE_JSON if bare or route.bare_json_errors else JSON
+    return _bare(error.status, route.errors.write(error), content_type, headers)
 
 
-def _bare(status: int, body: bytes, content_type: str | None, headers: dict[str, str] | None = None) -> Response:
+def _bare(status: int, body: bytes, content_type: str | None, headers: Mapping[str, str] | None = None) -> Response:
     """A reply with exactly this content type: starlette adds a charset to text types."""
     response = Response(body, status, headers)
     if content_type is not None:

@@ -17,7 +17,7 @@ from ..errors import BadRequest, Forbidden, LlameroError
 from . import addresses
 from .addresses import Address
 
-Role = Literal["none", "infer", "admin"]
+Role = Literal["none", "infer", "share", "admin"]
 """What a route asks of its caller (security §6.3, §6.4)."""
 
 Rights = Literal["infer", "admin"]
@@ -136,9 +136,17 @@ class Guard:
         # A tunnel or a proxy makes strangers look near. A public peer is served only by LLAMERO_INSECURE_PUBLIC,
         # which lets strangers do everything anyway.
         rights: Rights = "infer" if near and head.forwarded else "admin"
-        if rights == "infer" and role not in ("none", "infer"):  # 6
+        if rights == "infer" and role not in ("none", "infer", "share"):  # 6
             return _refuse(_FORWARDED, cors)
         return Verdict(True, headers=cors, rights=rights)
+
+    def is_ours(self, host: str) -> bool:
+        """Whether a Host header certainly means this machine, so that what was signed for it was meant for us.
+
+        Stricter than what is served: any server may call itself by a name that nobody here has given it.
+        """
+        read = read_host(host)
+        return read is not None and self._hosts.is_ours(read)
 
     def _judge_origin(self, head: _Head, host: _Host, method: str) -> HeaderLines | None:
         """The CORS headers of the reply, none for the same origin; None: not allowed (security §7 no. 1 to 5)."""
@@ -244,9 +252,11 @@ class _Hosts:
     ) -> None:
         self._all = "*" in allowed
         listed = [_read_allowed_host(entry) for entry in allowed if entry != "*"]
-        self._names = {"", "localhost", *(name.lower() for name in host_names)}
-        self._names.update(name for name in listed if not name.startswith("."))
-        self._endings = (*_LOCAL_ENDINGS, *(name for name in listed if name.startswith(".")))
+        given = [name.lower() for name in host_names]
+        self._own_names = {"localhost", *given, *(f"{name}.local" for name in given)}
+        self._own_names.update(name for name in listed if not name.startswith("."))
+        self._listed_endings = tuple(name for name in listed if name.startswith("."))
+        self._endings = (*_LOCAL_ENDINGS, *self._listed_endings)
         self._loopback_bind = loopback_bind
         self._own_addresses = own_addresses
         why = "host not allowed, see LLAMERO_ALLOWED_HOSTS"
@@ -255,12 +265,17 @@ class _Hosts:
         self.refusal = Verdict(False, 403, warning) if loopback_bind else _refuse(Forbidden(why), warning)
 
     def serve(self, host: _Host, *, from_browser: bool) -> bool:
-        if self._all or host.name in self._names or host.name.endswith(self._endings):
+        if self._all or not host.name or host.name in self._own_names or host.name.endswith(self._endings):
             return True
         if self._loopback_bind:
             return host.address is not None and self._is_local(host.address)
         # Bound wider, other programs may use any name. A page cannot rebind an address, nor a name without a dot.
         return not from_browser or host.address is not None or "." not in host.name
+
+    def is_ours(self, host: _Host) -> bool:
+        if self._all or host.name in self._own_names or host.name.endswith(self._listed_endings):
+            return True
+        return host.address is not None and (host.address.is_loopback or host.address in self._own_addresses())
 
     def _is_local(self, address: Address) -> bool:
         if address.is_loopback or address.is_unspecified or addresses.is_private(address):

@@ -15,11 +15,12 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+from ..build.remote import is_allowed
 from ..chat import prompt
 from ..config import Settings
 from ..engines import MemoryUse
 from ..engines.wire import Wire
-from ..errors import BadRequest, ContextTooLong, EngineGone, Forbidden, ModelNotFound, NotSupported
+from ..errors import BadRequest, ContextTooLong, EngineGone, Forbidden, LlameroError, ModelNotFound, NotSupported
 from ..messages import (
     ChatRequest,
     Done,
@@ -87,6 +88,7 @@ class Inference:
         self._scheduler = scheduler
         self._effects = effects
         self._go_template = settings.go_template
+        self._remotes = settings.remotes
         self._defaults = Defaults(
             ctx_tokens=settings.context_length,
             max_ctx_tokens=settings.max_context,
@@ -165,14 +167,19 @@ class Inference:
         except ModelNotFound:
             raise ModelNotFound(missing) from None
         if model.config.remote_host:
-            raise Forbidden(remote) if source != "local" else ModelNotFound(missing)
+            raise ModelNotFound(missing) if source == "local" else self._not_run_here(model, remote)
         return model
+
+    def _not_run_here(self, stub: Model, remote: str) -> LlameroError:
+        """Checked again at use: a stub may come from another program (security §10.1)."""
+        if not is_allowed(stub.config.remote_host, self._remotes):
+            return BadRequest("this server cannot run this remote model")
+        return Forbidden(remote)
 
     def _checked(self, name: ModelName) -> Model:
         """A model whose weights have had their one full check; the engine must never be the first to read a file."""
         model = self._store.resolve(name)
-        if model.weights_digest is not None:
-            self._store.headers.check(model.weights_digest)
+        self._store.check_weights(model)
         return model
 
     def job(self, model: Model, request: Request, started_ns: int) -> Job:
@@ -182,7 +189,8 @@ class Inference:
         options = merge_options(stored, asked)
         shift = request.shift if isinstance(request, GenerationRequest) else None
         wanted = want(facts_of(model), options, shift, self._effects.machine(MemoryUse()), self._defaults)
-        return Job(model, options, wanted, (*request.warnings, *unknown, *wanted.warnings), started_ns)
+        warnings = (*request.warnings, *unknown, *wanted.warnings, *self._store.source_warnings(model))
+        return Job(model, options, wanted, warnings, started_ns)
 
     @asynccontextmanager
     async def lease(self, job: Job, request: Request) -> AsyncIterator[Ready]:

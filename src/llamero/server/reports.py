@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import logging
 import threading
+import time
 from collections.abc import AsyncGenerator, Callable
 
 import msgspec
@@ -18,7 +19,7 @@ from starlette.responses import Response
 
 from ..dialects.gojson import encode
 from ..dialects.native import write_error
-from ..messages import Progress
+from ..messages import Found, Progress
 from .answers import BARE_JSON, NDJSON, Lines, unless_gone
 
 log = logging.getLogger(__name__)
@@ -33,6 +34,10 @@ class ProgressLine(msgspec.Struct, omit_defaults=True):
     digest: str = ""
     total: int = 0
     completed: int = 0
+    subject: str = ""
+    """With the next two, in our own reports: what was found about one model or file."""
+    level: str = ""
+    advice: str = ""
 
 
 class Shared:
@@ -50,8 +55,9 @@ class Shared:
         )  # somebody may not be there to hear
 
     @property
-    def done(self) -> bool:
-        return self._task.done()
+    def joinable(self) -> bool:
+        """Whether it still runs and is meant to."""
+        return not (self._task.done() or self._cancelled.is_set())
 
     async def follow(self) -> AsyncGenerator[Progress, None]:
         """All reports so far and to come; raises what the work raises."""
@@ -81,7 +87,7 @@ class Shared:
         self._loop.call_soon_threadsafe(self._tell, progress)
 
     def _tell(self, progress: Progress) -> None:
-        self._seen[f"{progress.status} {progress.digest}"] = progress
+        self._seen[f"{progress.status} {progress.digest} {_subject(progress)}"] = progress
         for queue in self._followers:
             queue.put_nowait(progress)
 
@@ -114,4 +120,24 @@ async def _lines(first: Progress, steps: AsyncGenerator[Progress, None]) -> Asyn
 
 
 def _line(progress: Progress) -> bytes:
-    return encode(ProgressLine(progress.status, progress.digest, progress.total_bytes, progress.completed_bytes))
+    line = ProgressLine(progress.status, progress.digest, progress.total_bytes, progress.completed_bytes)
+    if isinstance(progress, Found):
+        line.subject, line.level, line.advice = progress.subject, progress.level, progress.advice
+    return encode(line)
+
+
+def _subject(progress: Progress) -> str:
+    return progress.subject if isinstance(progress, Found) else ""
+
+
+def every(interval_s: float, tell: Callable[[int, int], None]) -> Callable[[int, int], None]:
+    """`tell(completed, total)`, called no more often than this, but in any case at the end."""
+    next_s = 0.0
+
+    def throttled(completed: int, total: int) -> None:
+        nonlocal next_s
+        if completed >= total or time.monotonic() >= next_s:
+            next_s = time.monotonic() + interval_s
+            tell(completed, total)
+
+    return throttled

@@ -14,6 +14,8 @@ from typing import Any
 from starlette.requests import Request
 from starlette.responses import Response
 
+from ..dialects import native
+from ..errors import LlameroError
 from .guard import Role
 
 Handler = Callable[[Request, bytes], Awaitable[Response]]
@@ -27,10 +29,22 @@ METHOD_ORDER = ("HEAD", "GET", "POST", "DELETE")
 
 
 @dataclass(frozen=True, slots=True)
+class ErrorShape:
+    """How a family of routes says what went wrong."""
+
+    write: Callable[[LlameroError], bytes]
+    reply: type
+    """What it writes."""
+
+
+NATIVE_ERRORS = ErrorShape(native.write_error, native.ErrorReply)
+
+
+@dataclass(frozen=True, slots=True)
 class Route:
     method: str
     path: str
-    """Literal, but for a last segment in braces, which stands for any text without a slash."""
+    """Literal, but for segments in braces, each of which stands for any text without a slash."""
     handler: Handler | None
     summary: str
     role: Role = "admin"
@@ -43,6 +57,16 @@ class Route:
     """Instead of `handler`, where the body is too large to be held."""
     bare_json_errors: bool = False
     """Errors carry the content type of a stream's first line (native-api §1.6)."""
+    errors: ErrorShape = NATIVE_ERRORS
+
+    @property
+    def segments(self) -> tuple[str, ...]:
+        return tuple(self.path.split("/"))
+
+    @property
+    def parameters(self) -> list[str]:
+        """Names of the segments in braces."""
+        return [name for segment in self.segments if (name := _parameter(segment))]
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,28 +79,47 @@ class Routes:
     def __init__(self, routes: Iterable[Route]) -> None:
         self.all = tuple(routes)
         self._exact: dict[str, dict[str, Route]] = {}
-        self._prefixes: dict[str, dict[str, Route]] = {}
+        self._patterns: dict[tuple[str, ...], dict[str, Route]] = {}
         for route in self.all:
-            prefix, brace, _ = route.path.partition("{")
-            table = self._prefixes if brace else self._exact
-            table.setdefault(prefix, {})[route.method] = route
+            if route.parameters:
+                self._patterns.setdefault(route.segments, {})[route.method] = route
+            else:
+                self._exact.setdefault(route.path, {})[route.method] = route
 
     def methods(self, path: str) -> dict[str, Match]:
         """What can be done with a path, by method; empty when there is no such path."""
         if (exact := self._exact.get(path)) is not None:
             return {method: Match(route, {}) for method, route in exact.items()}
-        prefix, _, last = path.rpartition("/")
-        routes = self._prefixes.get(f"{prefix}/", {})
-        if not last or not routes:
-            return {}
-        return {
-            method: Match(route, {route.path.partition("{")[2].rstrip("}"): last}) for method, route in routes.items()
-        }
+        segments = tuple(path.split("/"))
+        for pattern, routes in self._patterns.items():
+            if (parameters := _fit(pattern, segments)) is not None:
+                return {method: Match(route, parameters) for method, route in routes.items()}
+        return {}
 
     def elsewhere(self, method: str, path: str) -> str | None:
         """The path that was probably meant: without a trailing slash, doubled slashes or dot segments."""
         cleaned = posixpath.normpath("/" + path.lstrip("/"))
         return cleaned if cleaned != path and method in self.methods(cleaned) else None
+
+
+def _parameter(segment: str) -> str:
+    """The name in braces; empty for a literal segment."""
+    return segment[1:-1] if segment.startswith("{") else ""
+
+
+def _fit(pattern: tuple[str, ...], segments: tuple[str, ...]) -> dict[str, str] | None:
+    """The parameters of a path that fits a pattern. An empty segment is no value of a parameter."""
+    if len(pattern) != len(segments):
+        return None
+    parameters = {}
+    for wanted, segment in zip(pattern, segments, strict=True):
+        if name := _parameter(wanted):
+            if not segment:
+                return None
+            parameters[name] = segment
+        elif wanted != segment:
+            return None
+    return parameters
 
 
 def allow(methods: Iterable[Any]) -> str:

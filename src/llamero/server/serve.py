@@ -30,19 +30,20 @@ from ..dialects.gojson import encode
 from ..engines.devices import physical_cores, probe_gpus, read_memory
 from ..engines.llamacpp import LlamaCppSettings
 from ..errors import LlameroError, StorageError
+from ..registry.identity import ensure_key_pair
 from ..scheduler.effects import LocalEffects
 from ..scheduler.loop import Limits, Scheduler
 from ..scheduler.plan import binary_size, max_loaded, tier
 from ..store import Store
-from . import native, openapi
-from .addresses import OwnAddresses
+from . import archive, housekeeping, native, openapi, share
+from .addresses import Address, OwnAddresses
 from .answers import JSON
 from .app import App
 from .guard import Guard
-from .identity import ensure_key_pair
 from .inference import Inference
 from .library import Library
 from .routes import Route, Routes
+from .transfers import Transfers
 
 log = logging.getLogger(__name__)
 
@@ -81,6 +82,7 @@ class Service:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
+        self._own_addresses = OwnAddresses()
         self._store = Store(settings.models, no_prune=settings.no_prune)
         self._effects = LocalEffects(
             LlamaCppSettings(
@@ -98,20 +100,42 @@ class Service:
             keep_alive_ns=settings.keep_alive_ns,
         )
         self._scheduler = Scheduler(self._effects, limits)
-        inference = Inference(self._store, self._scheduler, self._effects, settings)
-        library = Library(self._store, self._scheduler, settings)
-        table = native.routes(inference, library, settings, time.time_ns)
-        table.append(Route("GET", "/openapi.json", self._openapi, "This description", "admin"))
-        self.routes = Routes(table)
         self.guard = Guard(
             origins=settings.origins,
             allowed_hosts=settings.allowed_hosts,
             loopback_bind=all(host.is_loopback for host in settings.listen),
             insecure_public=settings.insecure_public,
             host_names=(socket.gethostname(),),
-            own_addresses=OwnAddresses(),
+            own_addresses=self._own_addresses,
         )
+        inference = Inference(self._store, self._scheduler, self._effects, settings)
+        self._transfers = Transfers(self._store, settings, self._is_own_listener)
+        library = Library(self._store, self._scheduler, self._transfers, settings)
+        table = native.routes(inference, library, self._transfers, settings, time.time_ns)
+        table += housekeeping.routes(self._store, self._transfers)
+        table += archive.routes(self._store)
+        table += self._share_routes()
+        table.append(Route("GET", "/openapi.json", self._openapi, "This description", "admin"))
+        self.routes = Routes(table)
         self.app = App(self.routes, self.guard, startup=self._start, shutdown=self._stop)
+
+    def _is_own_listener(self, address: Address, port: int) -> bool:
+        """Whether a registry would be this very server: it would wait for itself."""
+        return port in {host.port for host in self._settings.listen} and (
+            address.is_loopback or address in self._own_addresses()
+        )
+
+    def _share_routes(self) -> list[Route]:
+        settings = self._settings
+        if settings.share == "off":
+            return []
+        access = share.Access(
+            api_key=settings.api_key,
+            keys=share.ShareKeys(settings.home / "llamero" / "share_keys"),
+            is_ours=self.guard.is_ours,
+        )
+        fetch = self._transfers.ensure if settings.share == "through" else share.fetch_nothing
+        return share.routes(share.Share(self._store, access, fetch))
 
     def tidy(self) -> None:
         """House-keeping of the store before anybody asks for it; what is wrong is said and does not stop the server."""

@@ -6,24 +6,29 @@ network or runs a model. Source: store-registry §2, §5, §8.
 
 from __future__ import annotations
 
+import hashlib
 import logging
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 from ..errors import BlobNotFound, Busy, ModelNotFound, StorageError
 from ..names import Digest, ModelName
-from . import files, models, prune
+from . import files, models, prune, usage
 from .blobs import Blobs
+from .check import Check, Finding
 from .headers import Headers
+from .linked import Linked
 from .listing import Listing, Summary
 from .locks import FileLock
-from .manifests import Manifests, parse_manifest
+from .manifests import Manifests, Stored, parse_manifest
 from .models import Model
 from .prune import Pruned
 from .staging import Staging
+from .usage import Usage
 
-__all__ = ["Model", "Store", "Summary"]
+__all__ = ["Finding", "Model", "Store", "Summary", "Usage"]
 
 log = logging.getLogger(__name__)
 
@@ -45,6 +50,8 @@ class Store:
         self.blobs = Blobs(root / "blobs", self._staging)
         self.manifests = Manifests(root / "manifests", self._staging)
         self.headers = Headers(self.blobs, private / "checked")
+        self._pulled = private / "pulled"
+        self.linked = Linked(self.blobs, self._staging, private / "linked")
         self._listing = Listing(self.manifests, self.blobs, self._load)
         self._condemned: set[Digest] = set()
 
@@ -58,19 +65,37 @@ class Store:
         """Every model that can be read, newest first; another program's changes included."""
         return self._listing.summaries()
 
+    def check_weights(self, model: Model) -> None:
+        """Make sure that the engine is never the first to read a model's weights. InvalidModelFile.
+
+        The full check is made once for each file, and again when the file that it was linked from has changed.
+        """
+        if model.weights_digest is not None:
+            if self.source_warnings(model):
+                self.headers.forget(model.weights_digest)
+            self.headers.check(model.weights_digest)
+
+    def source_warnings(self, model: Model) -> tuple[str, ...]:
+        """What became of the file that the weights share their bytes with, if there is one and it was changed."""
+        warning = self.linked.warning(model.weights_digest) if model.weights_digest else ""
+        return (warning,) if warning else ()
+
     def _load(self, name: ModelName) -> Model:
         stored = self.manifests.read(name)
         return models.load(stored, blobs=self.blobs, manifests=self.manifests, headers=self.headers)
 
     # --- changing ---
 
-    def write(self, name: ModelName, raw: bytes, *, removing: Callable[[], None] | None = None) -> ModelName:
+    def write(
+        self, name: ModelName, raw: bytes, *, is_stub: bool = False, removing: Callable[[], None] | None = None
+    ) -> ModelName:
         """Store a manifest under a name, in the spelling that is already there, and clean up after the one it replaces.
 
-        BlobNotFound when a blob of it is missing: a manifest never points at nothing. `removing` is called before
-        layers that no model uses any more are removed, if there are any.
+        BlobNotFound when a blob of it is missing: a manifest never points at nothing. Only the stub of a remote model,
+        which is made here, may have no layers. `removing` is called before layers that no model uses any more are
+        removed, if there are any.
         """
-        manifest = parse_manifest(raw)
+        manifest = parse_manifest(raw, strict=not is_stub)
         with self._changing():
             name = self.manifests.adopt(name)
             for digest in manifest.digests:
@@ -85,6 +110,27 @@ class Store:
                 self._remove(unused)
         return name
 
+    def mark_pulled(self, name: ModelName, digest: str) -> None:
+        """Remember where a manifest came from: its bytes may look as if made here, and a name on disk has no scheme."""
+        with files.translated("remember a pull"):
+            files.make_private_folder(self._pulled)
+            with self._staging.file(self._pulled) as staged:
+                staged.write(f"{name.scheme} {digest}".encode())
+                staged.place(self._pull_record(name))
+
+    def pulled_as(self, stored: Stored) -> ModelName | None:
+        """The name, scheme included, under which a registry may have a newer one; None for what was made here."""
+        try:
+            scheme, _, digest = self._pull_record(stored.name).read_text().partition(" ")
+        except (OSError, UnicodeDecodeError):
+            scheme, digest = "", ""
+        if digest == stored.manifest.digest and scheme in ("http", "https"):
+            return replace(stored.name, scheme=scheme)
+        return None if stored.manifest.made_here else stored.name
+
+    def _pull_record(self, name: ModelName) -> Path:
+        return self._pulled / hashlib.sha256(name.full.lower().encode()).hexdigest()
+
     def copy(self, source: ModelName, destination: ModelName) -> ModelName:
         """Give a model a second name, by a byte copy of its manifest. Returns that name as spelled. ModelNotFound."""
         with self._changing():
@@ -93,6 +139,25 @@ class Store:
             if destination.parts != stored.name.parts:
                 self.manifests.write(destination, stored.manifest.raw)
         return destination
+
+    def move(self, source: ModelName, destination: ModelName) -> ModelName:
+        """Give a model another name instead of its own. Returns it as spelled. ModelNotFound.
+
+        A destination that is the same name in other letters only changes the spelling.
+        """
+        with self._changing():
+            stored = self.manifests.read(self.manifests.adopt(source))
+            there = self.manifests.adopt(destination)
+            target = destination if there.parts == stored.name.parts else there
+            if target.parts == stored.name.parts:
+                return target
+            replaced = self._digests_of(there) if there.parts != stored.name.parts else frozenset()
+            self.manifests.write(target, stored.manifest.raw)
+            if not self.manifests.same(target, stored.name):
+                self.manifests.remove(stored.name)
+            if not self._no_prune:
+                self._remove(self._unused(replaced))
+        return target
 
     def delete(self, name: ModelName) -> int:
         """Remove a model and the blobs that no other uses, at once and whatever `no_prune`. Returns bytes freed."""
@@ -106,6 +171,36 @@ class Store:
         """Remove blobs that were made for a manifest which then was not written, unless a model uses them by now."""
         with self._changing():
             self._remove(self._unused(digests))
+
+    def usage(self) -> Usage:
+        """What every model takes, and what it shares."""
+        with files.translated("measure the models folder"):
+            return usage.measure(self.blobs, self.manifests)
+
+    def check(
+        self,
+        report: Callable[[int, int], None] = lambda completed, total: None,
+        cancelled: Callable[[], bool] = lambda: False,
+    ) -> Iterator[Finding]:
+        """Examine everything, reading every byte: see `check.Check`. Cancelled, StorageError."""
+        return Check(self.blobs, self.manifests, self.headers, self.pulled_as, report, cancelled).findings()
+
+    @contextmanager
+    def without(self, damaged: Iterable[Digest]) -> Iterator[None]:
+        """Put damaged blobs aside while a sound one is fetched; an error inside the block brings them back."""
+        with self.scratch() as folder:
+            aside = {digest: folder / digest.hex for digest in damaged if self.blobs.exists(digest)}
+            for digest, path in aside.items():
+                with files.translated("put a damaged blob aside"):
+                    self.blobs.path(digest).rename(path)
+                self.headers.forget(digest)
+            try:
+                yield
+            except BaseException:
+                for digest, path in aside.items():
+                    if not self.blobs.exists(digest):
+                        path.rename(self.blobs.path(digest))
+                raise
 
     @contextmanager
     def hold(self, digests: Iterable[Digest]) -> Iterator[None]:
@@ -186,6 +281,7 @@ class Store:
                 self._condemned.add(digest)
             else:
                 self.headers.forget(digest)
+                self.linked.forget(digest)
         return freed_bytes
 
     def _sweep_condemned(self) -> None:

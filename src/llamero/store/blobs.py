@@ -12,7 +12,7 @@ import os
 import shutil
 import threading
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
@@ -27,6 +27,8 @@ log = logging.getLogger(__name__)
 RESERVE_BYTES = 2 << 30
 RESERVE_SHARE = 20
 """Uploads leave this much of the disk free: 2 GiB, or a twentieth when that is less (security §5)."""
+
+_ADOPT_BLOCK_BYTES = 4 << 20
 
 _LOOK_EVERY_BYTES = 64 << 20
 """How much an upload may write between two looks at the free space: well below the reserve."""
@@ -90,6 +92,13 @@ def keep_reserve(folder: Path, announced_bytes: int = 0) -> None:
         raise DiskFull(f"not enough disk space: {usage.free} bytes are free, {reserve_bytes} of them a reserve")
 
 
+def _blocks(path: Path, between: Callable[[], None]) -> Iterator[bytes]:
+    with path.open("rb") as file:
+        while block := file.read(_ADOPT_BLOCK_BYTES):
+            between()
+            yield block
+
+
 class Blobs:
     def __init__(self, folder: Path, staging: Staging) -> None:
         self._folder = folder
@@ -120,6 +129,10 @@ class Blobs:
         """Bytes of content. Raises BlobNotFound."""
         with self.open(digest) as file:
             return os.fstat(file.fileno()).st_size
+
+    def has(self, digest: Digest, size_bytes: int) -> bool:
+        """Whether it is there in this size. Another one is a damage that its name does not tell (GAP-11)."""
+        return self.exists(digest) and self.size(digest) == size_bytes
 
     def open(self, digest: Digest) -> BinaryIO:
         """The content, to be closed by the caller. BlobNotFound, or StorageError for a pipe, folder or device."""
@@ -159,11 +172,41 @@ class Blobs:
             writer.write(data)
             return writer.commit()
 
+    def adopt(self, path: Path, between_blocks: Callable[[], None] = lambda: None) -> Digest:
+        """Make a finished file of our own a blob by renaming it; on another file system its content is copied.
+
+        Nobody may write to the file any more. What `between_blocks` raises ends the work.
+        """
+        with files.translated("adopt file"):
+            files.make_folder(self._folder)
+            if os.stat(path).st_dev != os.stat(self._folder).st_dev:
+                with self.stage() as writer:
+                    for block in _blocks(path, between_blocks):
+                        writer.write(block)
+                    return writer.commit()
+            content_hash = hashlib.sha256()
+            for block in _blocks(path, between_blocks):
+                content_hash.update(block)
+            digest = Digest(content_hash.hexdigest())
+            files.place(path, self.path(digest))
+        return digest
+
+    def require_space(self, needed_bytes: int) -> None:
+        """DiskFull, naming both figures, when so much more would use the last of the disk (store-registry GAP-09)."""
+        with files.translated("look at the disk"):
+            files.make_folder(self._folder)
+            usage = shutil.disk_usage(self._folder)
+        free_bytes = usage.free - min(RESERVE_BYTES, usage.total // RESERVE_SHARE)
+        if needed_bytes > max(0, free_bytes):
+            raise DiskFull(f"not enough disk space: {needed_bytes} bytes are needed, {max(0, free_bytes)} are free")
+
     def touch(self, digest: Digest) -> None:
         """Make a blob young, so that no program prunes it before its manifest is written. BlobNotFound."""
         with files.translated("touch blob"):
             try:
-                files.touch(self.path(digest))
+                path = self.path(digest)
+                if path.lstat().st_nlink == 1:  # the times of a hard link are those of somebody's own file
+                    files.touch(path)
             except FileNotFoundError:
                 raise BlobNotFound(str(digest)) from None
 

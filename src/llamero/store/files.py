@@ -108,6 +108,18 @@ def sync_folder(path: Path) -> None:
         os.close(descriptor)
 
 
+def place(path: Path, target: Path) -> None:
+    """Flush a finished file of ours and put it where it belongs, replacing what is there in one step."""
+    descriptor = os.open(path, os.O_RDWR | _BINARY | _NO_LINK)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+    os.replace(path, target)
+    touch(target)
+    sync_folder(target.parent)
+
+
 def touch(path: Path) -> None:
     """Set the times to now; of a link itself, not of what it leads to."""
     os.utime(path, follow_symlinks=os.utime not in os.supports_follow_symlinks)

@@ -296,6 +296,13 @@ class Manifests:
                 staged.write(raw)
                 staged.place(self.path(name))
 
+    def same(self, one: ModelName, other: ModelName) -> bool:
+        """Whether two spellings lead to one file, as they do on disks that ignore case."""
+        try:
+            return os.path.samefile(self.path(one), self.path(other))
+        except OSError:
+            return False
+
     def remove(self, name: ModelName) -> None:
         with files.translated("remove manifest"):
             (self._own_folder(name) / name.tag).unlink()

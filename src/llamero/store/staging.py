@@ -33,6 +33,11 @@ class StagedFile:
         with suppress(OSError):  # without a lock it is at risk only while another server starts
             try_lock(self._descriptor)
 
+    @property
+    def descriptor(self) -> int:
+        """For what `write` cannot do."""
+        return self._descriptor
+
     def write(self, data: bytes | bytearray | memoryview) -> None:
         rest = memoryview(data)
         while rest:

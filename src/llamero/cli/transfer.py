@@ -1,0 +1,95 @@
+"""`pull`, `push` and `update`: models between this machine and registries (cli §3.6, §3.7, §3.16)."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from ..client import Client
+from ..errors import BadRequest, LlameroError, ServerAnswered
+from ..messages import Found, Progress
+from ..names import DEFAULT_HOST, DEFAULT_TAG, ModelName
+from .app import App
+from .findings import Findings
+from .progress import steps
+
+NOT_YOURS = "you are not authorized to push to this namespace, create the model under a namespace you own"
+_REFUSALS = ("access denied", "unauthorized")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PullFlags:
+    insecure: bool = False
+    as_: str = ""
+    dry_run: bool = False
+    limit_rate: str = ""
+    from_peer: str = ""
+    starter: bool = False
+    quiet: bool = False
+    json: bool = False
+
+
+def pull_models(app: App, names: Sequence[str], flags: PullFlags) -> None:
+    """One after another; the first failure ends it, what has arrived stays."""
+    if flags.as_ and len(names) > 1:
+        raise BadRequest("--as names one model, and several are to be pulled")
+    client = app.connect()
+    for name in names:
+        lines = client.pull(
+            name,
+            insecure=flags.insecure,
+            as_=flags.as_,
+            dry_run=flags.dry_run,
+            limit_rate=flags.limit_rate,
+            from_peer=flags.from_peer,
+            starter=flags.starter,
+        )
+        if flags.json:
+            _print(app, lines)
+        else:
+            with steps(app.terminal, quiet=flags.quiet) as display:
+                display.follow_pull(lines)
+
+
+def _print(app: App, lines: Iterable[Progress]) -> None:
+    for line in lines:
+        fields = {"digest": line.digest, "total": line.total_bytes, "completed": line.completed_bytes}
+        app.terminal.out(json.dumps({"status": line.status} | {key: value for key, value in fields.items() if value}))
+        app.terminal.out("\n")
+
+
+def push_model(app: App, name: str, *, insecure: bool, limit_rate: str, quiet: bool) -> None:
+    client = app.connect()
+    try:
+        with steps(app.terminal, quiet=quiet) as display:
+            display.follow_create(client.push(name, insecure=insecure, limit_rate=limit_rate))
+    except ServerAnswered as error:
+        if any(word in str(error).lower() for word in _REFUSALS):
+            raise LlameroError(NOT_YOURS) from error
+        raise
+    app.terminal.out(f"\nYou can find your model at:\n\n\t{_address(name)}\n")
+
+
+def _address(text: str) -> str:
+    """Where a pushed model is: its page, or at another registry its name."""
+    name = ModelName.parse(text)
+    if name.host.lower() != DEFAULT_HOST:
+        return name.full
+    tag = "" if name.tag == DEFAULT_TAG else f":{name.tag}"
+    return f"https://ollama.com/{name.namespace}/{name.model}{tag}"
+
+
+def update_models(app: App, names: Sequence[str], *, only_check: bool, quiet: bool) -> None:
+    """All models without names. What cannot be updated is said, and makes the whole a failure at its end."""
+    client: Client = app.connect()
+    findings = Findings(app.terminal)
+    with steps(app.terminal, quiet=quiet) as display:
+        for line in client.update(names, only_check=only_check):
+            if isinstance(line, Found):
+                findings.add(line)
+            else:
+                display.follow_pull([line])
+    findings.show()
+    if findings.failed:
+        raise LlameroError(f"{findings.failed} of {len(findings)} models could not be updated")

@@ -1,0 +1,232 @@
+"""Pull: a model from a registry, its mirrors or a neighbour, into the store.
+
+It decides who is asked for what and tells each step; how a registry talks is `session`'s, how a blob arrives
+`download`'s. Source: store-registry §3, GAP-01, GAP-08, GAP-09, GAP-12; security §10.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Sequence
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, replace
+
+from ..config import Settings
+from ..errors import BadRequest, LlameroError, RegistryAnswered, RegistryError
+from ..messages import Progress
+from ..names import Digest, ModelName
+from ..store import Store
+from ..store.manifests import TENSOR, Layer, Manifest, parse_manifest
+from .download import download
+from .limit import Pace, RateLimit
+from .lines import WHOLE_MODEL, Lines, Report
+from .policy import Policy
+from .session import Network, Origin, Session
+
+log = logging.getLogger(__name__)
+
+PEER_TIMEOUT_S = 2.0
+"""A neighbour that is there answers in milliseconds; one that is switched off must not hold a pull up."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PullRequest:
+    name: ModelName
+    pin: Digest | None = None
+    """The manifest must have this digest, whatever the tag says by now (GAP-01)."""
+    target: ModelName | None = None
+    """Stored under this name instead."""
+    insecure: bool = False
+    trusted: bool = False
+    """Somebody at this machine asks: the host that the name gives may be a private one (security §10.1)."""
+    peer: str = ""
+    """Base URL of a neighbour that is asked for each blob first."""
+    limit_rate_bytes_per_s: int = 0
+    dry_run: bool = False
+
+
+class Puller:
+    """Pulls for one server. `pull` blocks and may be called on many threads at once."""
+
+    def __init__(self, store: Store, settings: Settings, network: Network, rate: RateLimit) -> None:
+        self._store = store
+        self._settings = settings
+        self._network = network
+        self._rate = rate
+        self._policy = Policy(settings.model_policy, settings.home / "llamero" / "pins")
+
+    async def manifest(self, request: PullRequest) -> Manifest:
+        """What the registry, a mirror or else a peer says the model is now. RegistryError, Forbidden."""
+        async with AsyncExitStack() as stack:
+            return await self._manifest(request, await self._enter(stack, self._origins(request)))
+
+    async def pull(self, request: PullRequest, report: Report, *, patience_s: float | None = None) -> None:
+        """Bring the model here; what has arrived when it fails stays for a resume.
+
+        RegistryError (retryable when nobody can be reached, or not within `patience_s`), Forbidden, DiskFull,
+        StorageError.
+        """
+        report(Progress("pulling manifest"))
+        async with AsyncExitStack() as stack:
+            sessions = await self._enter(stack, self._origins(request))
+            try:
+                manifest = await asyncio.wait_for(self._manifest(request, sessions), patience_s)
+            except TimeoutError:
+                raise RegistryError("pull model manifest: the registry does not answer", retryable=True) from None
+            missing = self._missing(manifest)
+            if request.dry_run:
+                _preview(manifest, missing, report)
+            else:
+                self._store.blobs.require_space(sum(layer.size_bytes for layer in missing))
+                sources = await self._sources(stack, request, sessions)
+                with self._store.hold(manifest.digests):
+                    await self._fetch(request, manifest, sources, report)
+                    self._write(request, manifest, report)
+        report(Progress("success"))
+
+    # --- whom to ask -----------------------------------------------------------------------------------------------
+
+    def registry(self, name: ModelName, *, insecure: bool, trusted: bool) -> Origin:
+        """Where the registry of a name is asked. RegistryError for plain http, Forbidden by policy."""
+        self._policy.check_host(name)
+        scheme = "http" if insecure else name.scheme
+        url = f"{scheme}://{name.host}"
+        return Origin(
+            url,
+            name.namespace,
+            name.model,
+            "registry",
+            name.host,
+            may_be_private=trusted,
+            must_be_private=scheme == "http" and not insecure,
+        )
+
+    def _origins(self, request: PullRequest) -> list[Origin]:
+        """The registry's mirrors, and last itself."""
+        name = request.name
+        mirrors = [
+            Origin(url, name.namespace, name.model, "mirror", name.host, may_be_private=False)
+            for url in self._settings.mirrors.get(name.host.lower(), ())
+        ]
+        return [*mirrors, self.registry(name, insecure=request.insecure, trusted=request.trusted)]
+
+    async def _enter(self, stack: AsyncExitStack, origins: Sequence[Origin]) -> list[Session]:
+        return [await stack.enter_async_context(Session(origin, self._network)) for origin in origins]
+
+    def _peers(self, request: PullRequest) -> list[Origin]:
+        """Neighbours. One that a request names may be private only when somebody at this machine asks."""
+        named = [(request.peer.rstrip("/"), request.trusted)] if request.peer else []
+        configured = [(url, True) for url in self._settings.peers]
+        name = request.name
+        return [
+            Origin(url, name.namespace, name.model, "peer", name.host, may_be_private=trusted)
+            for url, trusted in [*named, *configured]
+        ]
+
+    async def _sources(self, stack: AsyncExitStack, request: PullRequest, sessions: Sequence[Session]) -> list[Session]:
+        """Who is asked for blobs, in order: neighbours that are there, then those asked for the manifest."""
+        peers = await self._enter(stack, self._peers(request))
+        answers = await asyncio.gather(*map(_is_there, peers))
+        return [*(peer for peer, answers_us in zip(peers, answers, strict=True) if answers_us), *sessions]
+
+    # --- the manifest ----------------------------------------------------------------------------------------------
+
+    async def _manifest(self, request: PullRequest, sessions: Sequence[Session]) -> Manifest:
+        reference = str(request.pin) if request.pin else request.name.tag
+        try:
+            raw = await self._raw_manifest(request, sessions, reference)
+            if request.pin and Digest.of(raw) != request.pin:
+                raise RegistryError(f"the registry sent {Digest.of(raw)} instead of {request.pin}")
+            manifest = parse_manifest(raw)
+        except RegistryAnswered as error:
+            raise RegistryAnswered(f"pull model manifest: {error}", error.answer_status) from error
+        except (RegistryError, BadRequest) as error:
+            retryable = isinstance(error, RegistryError) and error.retryable
+            raise RegistryError(f"pull model manifest: {error}", retryable=retryable) from error
+        self._policy.check_digest(request.name, manifest)
+        return manifest
+
+    async def _raw_manifest(self, request: PullRequest, sessions: Sequence[Session], reference: str) -> bytes:
+        """From the first that has it. A registry that cannot be reached may be stood in for by a neighbour."""
+        *mirrors, registry = sessions
+        for mirror in mirrors:
+            try:
+                return await mirror.manifest(reference)
+            except RegistryError as error:
+                log.warning("mirror %s gives no manifest of %s: %s", mirror.origin.base_url, request.name, error)
+        try:
+            return await registry.manifest(reference)
+        except RegistryError as error:
+            if not error.retryable:
+                raise
+            for peer in self._peers(request):
+                try:
+                    async with Session(peer, self._network) as session:
+                        return await asyncio.wait_for(session.manifest(reference), PEER_TIMEOUT_S)
+                except (LlameroError, TimeoutError) as refusal:
+                    log.info("peer %s gives no manifest of %s: %s", peer.base_url, request.name, refusal)
+            raise
+
+    # --- the blobs -------------------------------------------------------------------------------------------------
+
+    def _missing(self, manifest: Manifest) -> list[Layer]:
+        blobs = {layer.digest: layer for layer in manifest.blobs}
+        return [layer for layer in blobs.values() if not self._store.blobs.has(layer.digest, layer.size_bytes)]
+
+    async def _fetch(
+        self, request: PullRequest, manifest: Manifest, sources: Sequence[Session], report: Report
+    ) -> None:
+        pace = Pace(self._rate, RateLimit(request.limit_rate_bytes_per_s))
+        if manifest.of_type(TENSOR):
+            await self._fetch_together(manifest, sources, pace, report)
+        else:
+            await self._fetch_in_turn(manifest, sources, pace, report)
+
+    async def _fetch_in_turn(self, manifest: Manifest, sources: Sequence[Session], pace: Pace, report: Report) -> None:
+        for layer in manifest.blobs:
+            lines = Lines(f"pulling {layer.digest.short}", str(layer.digest), layer.size_bytes, report)
+            if not self._store.blobs.has(layer.digest, layer.size_bytes):
+                lines.tell(0)
+                await download(self._store, layer.digest, layer.size_bytes, sources, pace=pace, report=lines.tell)
+            lines.finish()
+        # each blob was verified before it got its name; clients know the step
+        report(Progress("verifying sha256 digest"))
+
+    async def _fetch_together(self, manifest: Manifest, sources: Sequence[Session], pace: Pace, report: Report) -> None:
+        """A model of many small blobs, told as one."""
+        from .tensors import download_many
+
+        layers = list({layer.digest: layer for layer in manifest.blobs}.values())
+        lines = Lines("pulling model", WHOLE_MODEL, sum(layer.size_bytes for layer in layers), report)
+        streams = self._settings.transfer_streams
+        await download_many(self._store, layers, sources, streams=streams, pace=pace, report=lines.tell)
+        lines.finish()
+
+    def _write(self, request: PullRequest, manifest: Manifest, report: Report) -> None:
+        report(Progress("writing manifest"))
+        for digest in manifest.digests:
+            self._store.blobs.touch(digest)
+        removing = None if manifest.of_type(TENSOR) else lambda: report(Progress("removing unused layers"))
+        name = self._store.write(request.target or request.name, manifest.raw, removing=removing)
+        self._store.mark_pulled(replace(name, scheme=request.name.scheme), manifest.digest)
+        log.info("pulled %s, manifest %s", name, manifest.digest)
+
+
+async def _is_there(peer: Session) -> bool:
+    try:
+        await asyncio.wait_for(peer.request("GET", "/v2/", expect=(200,)), PEER_TIMEOUT_S)
+    except (LlameroError, TimeoutError) as error:
+        log.info("peer %s is left out: %s", peer.origin.base_url, error or "no answer")
+        return False
+    return True
+
+
+def _preview(manifest: Manifest, missing: Sequence[Layer], report: Report) -> None:
+    absent = {layer.digest for layer in missing}
+    for layer in manifest.blobs:
+        completed = 0 if layer.digest in absent else layer.size_bytes
+        report(Progress(f"pulling {layer.digest.short}", str(layer.digest), layer.size_bytes, completed))
+    to_fetch = sum(layer.size_bytes for layer in missing)
+    report(Progress(f"dry run: {to_fetch} of {manifest.size_bytes} bytes would be fetched"))
+    report(Progress("success"))

