@@ -112,6 +112,11 @@ def test_debug_levels(value: str, level: int) -> None:
     assert settings(OLLAMA_DEBUG=value).debug_level == level
 
 
+def test_hosts_of_remote_models() -> None:
+    assert settings().remotes == settings(OLLAMA_REMOTES=" ").remotes == ("ollama.com",)
+    assert settings(OLLAMA_REMOTES="gpu-box, other.test").remotes == ("gpu-box", "other.test")
+
+
 def test_folders() -> None:
     assert settings().models == Path("/h/.ollama/models")
     assert settings(OLLAMA_MODELS="/data").models == Path("/data")

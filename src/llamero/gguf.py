@@ -195,6 +195,11 @@ class Gguf:
         """The quantization level, such as `Q4_K_M`, or `unknown`."""
         return FILE_TYPES.get(self.get_int("general.file_type", -1), UNKNOWN)
 
+    @property
+    def alignment(self) -> int:
+        """Bytes: every tensor begins at a multiple of it, counted from the start of the data section."""
+        return _alignment(self.metadata)
+
     def key(self, name: str) -> str:
         """`context_length` is `llama.context_length` in the file; general and tokenizer keys stand as they are."""
         return name if name.startswith(("general.", "tokenizer.")) else f"{self.architecture}.{name}"
@@ -262,6 +267,34 @@ def read_header(buffer: Buffer, *, size_bytes: int | None = None) -> Gguf:
     file_bytes = len(buffer) if size_bytes is None else size_bytes
     _check_ranges(tensors, alignment, data_offset, file_bytes)
     return Gguf(cursor.version, cursor.order == ">", metadata, tensors, data_offset, file_bytes)
+
+
+Span: TypeAlias = tuple[int, int]
+"""The first byte of something in a file, and the one after its last."""
+
+
+@dataclass(frozen=True, slots=True)
+class Records:
+    """Where the records of a header stand, for those who copy them unread: key, type and value; a tensor's entry."""
+
+    pairs: Mapping[str, Span]
+    tensors: Mapping[str, Span]
+
+
+def read_records(buffer: Buffer) -> Records:
+    """Find the records of a header that `read_header` has accepted."""
+    cursor = _Cursor(buffer)
+    n_tensors, n_pairs = cursor.numbers("II" if cursor.version == 1 else "QQ")
+    pairs: dict[str, Span] = {}
+    tensors: dict[str, Span] = {}
+    for _ in range(n_pairs):
+        start, key = cursor.pos, cursor.string(MAX_NAME_BYTES)
+        cursor.value()
+        pairs[key] = start, cursor.pos
+    for _ in range(n_tensors):
+        start, tensor = cursor.pos, _read_tensor(cursor)
+        tensors[tensor.name] = start, cursor.pos
+    return Records(pairs, tensors)
 
 
 class _Cursor:

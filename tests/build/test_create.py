@@ -20,7 +20,6 @@ from llamero.errors import (
     InvalidModelFile,
     LlameroError,
     ModelNotFound,
-    NotSupported,
 )
 from llamero.messages import Message, Progress
 from llamero.names import Digest, ModelName
@@ -223,6 +222,7 @@ def test_s72_x13_digests_are_checked_before_anything_else(store: Store, field: s
         ({"from_": "/etc/passwd"}, "invalid model name"),
         ({"from_": "  "}, "invalid model name"),
         ({"from_": "x:cloud:local"}, 'use either :local or :cloud, not both: "x:cloud:local"'),
+        ({"files": {f"{n}.gguf": f"sha256:{HEX}" for n in range(1001)}}, "at most 1000 files are accepted"),
         (
             {"from_": "m", "remote_host": "h", "draft_files": {"d.gguf": f"sha256:{HEX}"}},
             "DRAFT cannot be used with remote models",
@@ -293,26 +293,75 @@ def test_a_file_beyond_the_limits(store: Store, content: bytes, reason: str) -> 
     assert text.startswith(f"invalid model file: {reason}")
 
 
+# --- stubs of remote models ---
+
+
+def test_s88_a_stub_of_a_remote_model(store: Store) -> None:
+    """Partly S-88: what show says of it is the server's."""
+    info = {"context_length": 131072, "model_family": "gptoss", "base_name": "gpt-oss", "capabilities": ["tools"]}
+    statuses = make(store, from_="gpt-oss:120b", remote_host="ollama.com", info=info, system="s")
+    model = made(store)
+    assert kinds(model) == ["system"]
+    assert statuses[-2:] == ["writing manifest", "success"]
+    assert model.config == Config(
+        remote_host="https://ollama.com:443",
+        remote_model="gpt-oss:120b",
+        model_family="gptoss",
+        base_name="gpt-oss",
+        context_length=131072,
+        capabilities=("tools",),
+    )
+    assert model.model_info() == {
+        "general.architecture": "gptoss",
+        "general.basename": "gpt-oss",
+        "gptoss.context_length": 131072,
+    }
+    assert model.gguf is None
+
+
+def test_a_stub_may_have_no_layer_at_all(store: Store) -> None:
+    make(store, from_="x", remote_host="https://ollama.com")
+    assert kinds(made(store)) == []
+    assert store.list()[0].remote_model == "x"
+    make(store, "child", from_="m", parameters={"top_k": 1})
+    assert made(store, "child").config == made(store).config
+
+
+@pytest.mark.parametrize(
+    "host",
+    ["ollama.com.evil.test", "https://ollama.com.evil.test", "http://127.0.0.1:11434", "/", "gpu-box"],
+)
+def test_x94_hosts_that_are_not_allowed(store: Store, host: str) -> None:
+    """Partly X-94: refused at create."""
+    assert refuse(store, from_="m", remote_host=host) == "this server cannot run this remote model"
+
+
+@pytest.mark.parametrize("host", ["ollama.com@evil.test", "ftp://ollama.com", "http://[", "https://ollama.com:x"])
+def test_x94_addresses_that_are_none(store: Store, host: str) -> None:
+    """Partly X-94."""
+    assert refuse(store, from_="m", remote_host=host) == "bad remote"
+
+
+def test_which_hosts_are_allowed_is_a_setting(store: Store) -> None:
+    request = CreateRequest(model="m", from_="x", remote_host="gpu-box")
+    create(store, request, lambda progress: None, remotes=["other", "GPU-box"])
+    assert made(store).config.remote_host == "http://gpu-box:11434"
+    with pytest.raises(Forbidden, match=r"^ollama cloud is disabled: remote model is unavailable$"):
+        create(store, request, lambda progress: None, remotes=None)
+
+
 @pytest.mark.parametrize(
     "fields",
     [
-        {"files": {"model.safetensors": MINIMAL}},
-        {"files": {"a.json": b"{}", "model.safetensors": b"x"}},
-        {"files": {"m-00001-of-00002.gguf": tiny_llama({"split.count": 2, "split.no": 0})}},
-        {"files": {"m-00001-of-00002.gguf": tiny_llama({"llama.split.count": 2})}},
-        {"files": {"m.gguf": WEIGHTS}, "quantize": "q4_K_M"},
-        {"files": {"m.gguf": WEIGHTS}, "remote_host": "https://ollama.com"},
-        {"files": {"m.gguf": WEIGHTS}, "draft_files": {"d.gguf": WEIGHTS}},
-        {"files": {"m.gguf": WEIGHTS}, "adapters": {"adapter_model.safetensors": b"x"}},
+        {"from_": "x", "quantize": "q8_0"},
+        {"from_": "x", "adapters": {"a.gguf": f"sha256:{HEX}"}},
+        {"from_": "x", "files": {"a.gguf": f"sha256:{HEX}"}},
+        {"files": {"a.gguf": f"sha256:{HEX}"}},
     ],
 )
-def test_what_this_version_does_not_do_is_said(store: Store, fields: dict[str, Any]) -> None:
-    uploaded = {
-        name: {path: str(store.blobs.put(content)) for path, content in files.items()}
-        for name, files in fields.items()
-        if isinstance(files, dict)
-    }
-    assert "not supported by this version" in refuse(store, NotSupported, **fields | uploaded)
+def test_a_stub_is_made_of_no_files(store: Store, fields: dict[str, Any]) -> None:
+    error = refuse(store, remote_host="ollama.com", **fields)
+    assert error in ("invalid model name", "a remote model takes neither files, adapters nor quantization")
 
 
 # --- what a file implies ---
@@ -546,8 +595,8 @@ def test_nothing_is_ignored_in_silence(store: Store) -> None:
     files = {"m.gguf": str(store.blobs.put(OTHER_WEIGHTS))}
     statuses = make(store, from_="base", files=files, info={"colour": "red", "base_name": None})
     assert [status for status in statuses if status.startswith("warning")] == [
-        'warning: info field "colour" is unknown and has no effect',
         "warning: files have no effect beside a base model",
+        'warning: info field "colour" is unknown and has no effect',
     ]
     assert made(store).context_length == 128
 

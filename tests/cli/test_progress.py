@@ -122,6 +122,10 @@ def test_layers_become_bars_once_something_came() -> None:
     seen.clear()
     Recording().follow_create([Progress("quantizing F16 model to Q4_K_M", "0000", 10, 0), Progress("success")])
     assert seen == ["quantizing F16 model to Q4_K_M 0/10", "success"]
+    seen.clear()
+    sized = [Progress("converting model", "", 10, 5), Progress("a", "000", 10, 0), Progress("b", "000", 20, 1)]
+    Recording().follow_create([Progress("converting model"), *sized])
+    assert seen == ["converting model", "converting model 5/10", "a 0/10", "b 1/20"]
 
 
 def test_plain_lines_name_each_step_once() -> None:

@@ -307,6 +307,21 @@ async def test_x84_states_whose_file_is_gone_or_shorter_are_not_believed(store: 
     assert_stored(store)
 
 
+@pytest.mark.parametrize("kind", ["pipe", "link"])
+async def test_x84_a_state_that_is_no_file(store: Store, server: FaultyServer, tmp_path: Path, kind: str) -> None:
+    leave_partial(store, parts.Part(0, 0, SIZE, SIZE // 2))
+    state = partial_path(store, "-partial-0")
+    state.unlink()
+    if kind == "pipe":
+        os.mkfifo(state)
+    else:
+        state.symlink_to(tmp_path / "nowhere")
+    await fetch(store, server)
+    assert_stored(store)
+    assert names(store) == {"*"}
+    assert not (tmp_path / "nowhere").exists()
+
+
 async def test_a_damaged_beginning_is_fetched_again_as_a_whole(store: Store, server: FaultyServer) -> None:
     """After a power cut a state may say more than the disk has."""
     leave_partial(store, parts.Part(0, 0, SIZE, SIZE - 5), content=bytes(SIZE))

@@ -45,6 +45,33 @@ def test_a_blob_is_named_by_its_content_and_readable_by_others(store: Store, roo
     assert list((root / ".llamero" / "tmp").iterdir()) == []
 
 
+def test_a_finished_file_of_ours_becomes_a_blob_without_a_copy(store: Store, root: Path) -> None:
+    with store.scratch() as folder:
+        (folder / "made").write_bytes(CONTENT)
+        inode = (folder / "made").stat().st_ino
+        assert store.blobs.adopt(folder / "made") == DIGEST
+        assert not (folder / "made").exists()
+    assert store.blobs.path(DIGEST).stat().st_ino == inode
+    assert store.blobs.read(DIGEST, 100) == CONTENT
+
+
+@pytest.mark.skipif(not Path("/dev/shm").is_dir(), reason="no second file system at hand")
+def test_a_file_on_another_file_system_is_copied(store: Store) -> None:
+    with tempfile.TemporaryDirectory(dir="/dev/shm") as folder:
+        made = Path(folder) / "made"
+        made.write_bytes(CONTENT)
+        assert store.blobs.adopt(made) == DIGEST
+    assert store.blobs.read(DIGEST, 100) == CONTENT
+
+
+def test_adopting_ends_when_nobody_wants_it(store: Store, root: Path, tmp_path: Path) -> None:
+    (tmp_path / "made").write_bytes(CONTENT)
+    with pytest.raises(KeyError):
+        store.blobs.adopt(tmp_path / "made", {}.popitem)
+    assert model_folders.blobs(root) == set()
+    assert (tmp_path / "made").exists()
+
+
 def test_the_umask_is_heeded(store: Store) -> None:
     old_mask = os.umask(0o027)
     try:

@@ -8,12 +8,12 @@ Source: store-registry §6, native-api §3.11.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from .. import gguf
-from ..errors import BadRequest, BlobNotFound, Forbidden, ModelNotFound, NotSupported
+from ..errors import BadRequest, Forbidden, ModelNotFound
 from ..gguf import Gguf
 from ..messages import Message, Progress
 from ..names import Digest, ModelName, split_source
@@ -21,10 +21,16 @@ from ..store import Store
 from ..store import manifests as media
 from ..store.layers import Config, encode_messages, encode_parameters
 from ..store.manifests import Layer, encode_manifest
+from . import sources
 from .defaults import BY_ARCHITECTURE, Dialect, stops_of
+from .quantize.levels import parse_level
+from .remote import is_allowed, parse_remote
+from .workshop import Report, Workshop
 
-Report = Callable[[Progress], None]
-"""What it raises (the client is gone) ends the create like any other error."""
+NO_REMOTE = "ollama cloud is disabled: remote model is unavailable"
+
+MAX_FILES = 1000
+"""In one request, and so open at once: the largest published models come in some 200 files."""
 
 log = logging.getLogger(__name__)
 
@@ -54,62 +60,73 @@ class CreateRequest:
 
 
 def create(
-    store: Store, request: CreateRequest, report: Report, *, fetch: Callable[[ModelName], None] | None = None
+    store: Store,
+    request: CreateRequest,
+    report: Report,
+    *,
+    fetch: Fetch | None = None,
+    cancelled: Callable[[], bool] = lambda: False,
+    remotes: Collection[str] | None = ("ollama.com",),
 ) -> ModelName:
-    """Make the model and return its name as it is stored. Large files take seconds: run it in a thread.
+    """Make the model and return its name as it is stored. It may take hours: run it in a thread.
 
-    `fetch` pulls a base model that is not here. Raises BadRequest, ModelNotFound, NotSupported and StorageError; what
-    is wrong with the request alone is said before the first report.
+    `fetch` pulls a base model that is not here. `remotes` are the hosts that may run models for us; None stands for a
+    server without remote models. `cancelled` is asked on any thread. Whatever it raises, the name is as it was and
+    nothing is left: BadRequest, Forbidden, ModelNotFound, NotSupported, StorageError, Cancelled, and LlameroError for
+    what cannot be quantized. What is wrong with the request alone is said before the first report.
     """
-    target = _check(request)
+    target = _check(request, remotes)
     info = _read_info(request.info)
-    plan = _from_model(store, request, fetch) if request.from_ else _from_files(store, request, report)
-    if request.adapters:
-        plan.layers.append(_adapter(store, request.adapters, report))
-    for warning in _warnings(request):
-        report(Progress(f"warning: {warning}"))
-    config = _config(store, request, info, plan)
-    _apply(request, plan, config.model_family)
-    return _write(store, target, plan, config, report)
+    with Workshop(store, report, cancelled) as shop:
+        given = (request.files or {}, request.adapters, request.draft_files)
+        shop.hold(digest for files in given for digest in _digests(files).values())
+        plan = _plan(shop, request, fetch)
+        for name in sorted(set(request.info) - {*_TEXT_INFO, *_COUNT_INFO, "capabilities"}):
+            shop.warn(f'info field "{name}" is unknown and has no effect')
+        config = _config(store, request, info, plan)
+        _apply(request, plan, config.model_family)
+        return _write(shop, target, plan, config)
 
 
 # --- the request ---------------------------------------------------------------------------------------------------
 
 
-def _check(request: CreateRequest) -> ModelName:
+def _check(request: CreateRequest, remotes: Collection[str] | None) -> ModelName:
     """What can be said without looking at any file, in the order of store-registry §6.3. Returns the target's name."""
-    files = {**(request.files or {}), **request.draft_files}
-    if not all(_is_clean(path) for path in files):
+    files = [*(request.files or {}).items(), *request.draft_files.items()]
+    if not all(sources.is_clean(path) for path, _ in files):
         raise BadRequest("file path must be relative")
-    for digest in files.values():
+    for _, digest in files:
         Digest.parse(digest)
     if request.draft_quantize and not request.draft_files:
         raise BadRequest("--draft-quantize requires a DRAFT model")
     for digest in request.adapters.values():
         Digest.parse(digest)
+    if len(files) + len(request.adapters) > MAX_FILES:
+        raise BadRequest(f"at most {MAX_FILES} files are accepted")
     target = ModelName.parse(request.model)
     if not request.from_ and request.files is None:
         raise BadRequest("neither 'from' or 'files' was specified")
     if not request.from_ and not request.files:
         raise BadRequest("unknown type")
-    if request.draft_files and request.remote_host:
-        raise BadRequest("DRAFT cannot be used with remote models")
-    for given, what in (
-        (request.remote_host, "models that run on a remote host"),
-        (request.draft_files, "draft models"),
-        (request.quantize, "quantizing while creating"),
-    ):
-        if given:
-            raise NotSupported(f"{what}: not supported by this version")
+    if request.remote_host:
+        _check_remote(request, remotes)
+    for level in filter(None, (request.quantize, request.draft_quantize)):
+        parse_level(level)
     return target
 
 
-def _is_clean(path: str) -> bool:
-    try:
-        path.encode()
-    except UnicodeEncodeError:
-        return False
-    return not any(part in ("", ".", "..") for part in path.split("/"))
+def _check_remote(request: CreateRequest, remotes: Collection[str] | None) -> None:
+    if request.draft_files:
+        raise BadRequest("DRAFT cannot be used with remote models")
+    remote = parse_remote(request.remote_host)
+    if remotes is None:
+        raise Forbidden(NO_REMOTE)
+    if not is_allowed(remote, remotes):
+        raise BadRequest("this server cannot run this remote model")
+    ModelName.parse(request.from_.strip())
+    if request.quantize or request.adapters or request.files:
+        raise BadRequest("a remote model takes neither files, adapters nor quantization")
 
 
 _TEXT_INFO = {
@@ -145,14 +162,6 @@ def _read_info(given: Mapping[str, Any]) -> dict[str, Any]:
     return info
 
 
-def _warnings(request: CreateRequest) -> list[str]:
-    unknown = set(request.info) - {*_TEXT_INFO, *_COUNT_INFO, "capabilities"}
-    warnings = [f'info field "{name}" is unknown and has no effect' for name in sorted(unknown)]
-    if request.from_ and request.files:
-        warnings.append("files have no effect beside a base model")
-    return warnings
-
-
 # --- the sources ---------------------------------------------------------------------------------------------------
 
 
@@ -167,27 +176,67 @@ class _Plan:
         """Of the base model."""
         self.stops: tuple[str, ...] = ()
         """Those that the chat template implies, where nobody names any."""
-        self.fresh: dict[Digest, bytes] = {}
+        self.texts: dict[Digest, bytes] = {}
         """Content of layers that is not stored yet."""
+
+    @property
+    def model(self) -> Layer | None:
+        return next((layer for layer in reversed(self.layers) if layer.media_type == media.MODEL), None)
 
     def headers(self, store: Store, media_type: str) -> list[Gguf]:
         return [store.headers.read(layer.digest) for layer in self.layers if layer.media_type == media_type]
 
     def append(self, media_type: str, content: bytes) -> None:
         digest = Digest.of(content)
-        self.fresh[digest] = content
+        self.texts[digest] = content
         self.layers.append(Layer(media_type, digest, len(content)))
 
     def put(self, content: bytes, media_type: str, *aliases: str) -> None:
         """Append the only layer of its type."""
-        self.layers = [layer for layer in self.layers if layer.media_type not in (media_type, *aliases)]
+        self.remove(media_type, *aliases)
         self.append(media_type, content)
 
+    def remove(self, *media_types: str) -> None:
+        self.layers = [layer for layer in self.layers if layer.media_type not in media_types]
 
-def _from_model(store: Store, request: CreateRequest, fetch: Callable[[ModelName], None] | None) -> _Plan:
+
+Fetch = Callable[[ModelName], None]
+
+
+def _plan(shop: Workshop, request: CreateRequest, fetch: Fetch | None) -> _Plan:
+    """All layers that come from elsewhere, in their order: the sources, adapters, a draft."""
+    level = parse_level(request.quantize) if request.quantize else ""
+    if request.remote_host:
+        config = Config(remote_host=parse_remote(request.remote_host), remote_model=request.from_.strip())
+        plan = _Plan([], config, {})
+    elif request.from_:
+        plan = _from_model(shop, request, level, fetch)
+    else:
+        plan = _Plan(sources.model_layers(shop, _digests(request.files or {}), level), Config(), {})
+        for header in plan.headers(shop.store, media.MODEL)[-1:]:
+            plan.stops = stops_of(header.get_str("tokenizer.chat_template"))
+    if request.adapters:
+        plan.layers.append(sources.adapter_layer(shop, _digests(request.adapters), plan.model))
+    if request.draft_files:
+        draft_level = parse_level(request.draft_quantize) if request.draft_quantize else ""
+        draft = sources.draft_layer(shop, _digests(request.draft_files), draft_level)
+        plan.remove(media.DRAFT)
+        plan.layers.append(draft)
+        header = shop.store.headers.read(draft.digest)
+        plan.config = replace(plan.config, draft={"model_format": "gguf", "architecture": header.architecture})
+    return plan
+
+
+def _digests(given: Mapping[str, str]) -> dict[str, Digest]:
+    """By path, so that a request means the same in whatever order it names its files."""
+    return {path: Digest.parse(digest) for path, digest in sorted(given.items())}
+
+
+def _from_model(shop: Workshop, request: CreateRequest, level: str, fetch: Fetch | None) -> _Plan:
+    store = shop.store
     text, source = split_source(request.from_)
     if source == "cloud":
-        raise Forbidden("ollama cloud is disabled: remote model is unavailable")
+        raise Forbidden(NO_REMOTE)
     name = ModelName.parse(text)
     try:
         base = store.resolve(name)
@@ -198,67 +247,24 @@ def _from_model(store: Store, request: CreateRequest, fetch: Callable[[ModelName
         base = store.resolve(name)
     if source == "local" and base.config.remote_host:
         raise ModelNotFound(f"model '{name}' not found")
+    shop.hold(base.manifest.digests)
     _ = base.gguf, base.projector_gguf  # a broken file of ours is no fault of the client: these say so with a 500
     layers = [replace(layer, from_name=base.name.display) for layer in base.manifest.layers]
+    if level:
+        store.check_weights(base)  # as above, for what only the work would stumble over
+        layers = sources.quantized(shop, layers, level)
+    if request.files:
+        layers += _beside(shop, request.files, layers)
     return _Plan(layers, base.config, base.parameters)
 
 
-COMPANIONS = (".json", ".jinja", "tokenizer.model")
-"""What a client sends along from a model's folder (store-registry §6.2); a GGUF carries all of it inside."""
-
-
-def _from_files(store: Store, request: CreateRequest, report: Report) -> _Plan:
-    files = {path: Digest.parse(digest) for path, digest in sorted((request.files or {}).items())}
-    _expect_gguf(store, files, "converting safetensors files")
-    models = [digest for path, digest in files.items() if not path.endswith(COMPANIONS)]
-    plan = _Plan([_gguf_layer(store, digest, report) for digest in models], Config(), {})
-    for header in plan.headers(store, media.MODEL)[-1:]:
-        plan.stops = stops_of(header.get_str("tokenizer.chat_template"))
-    return plan
-
-
-def _adapter(store: Store, given: Mapping[str, str], report: Report) -> Layer:
-    files = {path: Digest.parse(digest) for path, digest in sorted(given.items())}
-    _expect_gguf(store, files, "converting safetensors adapters")
-    if len(files) > 1:
-        raise BadRequest("only one adapter is currently supported")
-    layer = _gguf_layer(store, next(iter(files.values())), report)
-    if layer.media_type != media.ADAPTER:
-        raise BadRequest("the file given as an adapter is none")
-    return layer
-
-
-def _expect_gguf(store: Store, files: Mapping[str, Digest], conversion: str) -> None:
-    """Refuse what is no set of GGUF files: the first path that tells its kind decides (store-registry §6.4)."""
-    for digest in files.values():
-        if not store.blobs.exists(digest):
-            raise BlobNotFound(str(digest), status=400)
-    for path, digest in files.items():
-        if path.endswith(".safetensors"):
-            raise NotSupported(f"{conversion}: not supported by this version")
-        if path.endswith(".gguf") or _claims_gguf(store, digest):
-            return
-    raise BadRequest("unknown type")
-
-
-def _claims_gguf(store: Store, digest: Digest) -> bool:
-    with store.blobs.open(digest) as file:
-        return gguf.is_gguf(file.read(4))
-
-
-_LAYER_OF_KIND = {"model": media.MODEL, "projector": media.PROJECTOR, "adapter": media.ADAPTER}
-
-
-def _gguf_layer(store: Store, digest: Digest, report: Report) -> Layer:
-    if not _claims_gguf(store, digest):
-        raise BadRequest("supplied file was not in GGUF format")
-    report(Progress("parsing GGUF"))
-    header = store.headers.read(digest)
-    n_parts = header.metadata.get("split.count", header.get_int("split.count"))
-    if isinstance(n_parts, int) and n_parts > 1:
-        raise NotSupported("a GGUF split into several files: not supported by this version, merge it first")
-    store.headers.check(digest)
-    return Layer(_LAYER_OF_KIND[header.kind], digest, header.size_bytes)
+def _beside(shop: Workshop, given: Mapping[str, str], layers: Sequence[Layer]) -> list[Layer]:
+    """What files add to a base model: projectors, and nothing else."""
+    projectors = sources.projector_layers(shop, _digests(given))
+    if len(projectors) < len(given):
+        shop.warn("files have no effect beside a base model")
+    have = {layer.digest for layer in layers}
+    return [layer for layer in projectors if layer.digest not in have]
 
 
 # --- what the request changes --------------------------------------------------------------------------------------
@@ -267,7 +273,7 @@ def _gguf_layer(store: Store, digest: Digest, report: Report) -> Layer:
 def _config(store: Store, request: CreateRequest, info: Mapping[str, Any], plan: _Plan) -> Config:
     """The base model's config, what the files say, what the request says: the later wins (store §6.4, §6.7)."""
     base = plan.config
-    config = replace(base, base_name="", model_format=base.model_format or "gguf")
+    config = replace(base, base_name="", model_format=base.model_format or ("" if base.remote_host else "gguf"))
     models = plan.headers(store, media.MODEL)[::-1] + plan.headers(store, media.PROJECTOR)
     if models:
         config = replace(
@@ -313,29 +319,16 @@ def _apply(request: CreateRequest, plan: _Plan, family: str) -> None:
         plan.put(encode_messages(request.messages), media.MESSAGES)
 
 
-def _write(store: Store, target: ModelName, plan: _Plan, config: Config, report: Report) -> ModelName:
+def _write(shop: Workshop, target: ModelName, plan: _Plan, config: Config) -> ModelName:
     content = config.encode()
     config_layer = Layer(media.CONFIG, Digest.of(content), len(content))
-    raw = encode_manifest(config_layer, tuple(plan.layers))
-    made: list[Digest] = []
-
-    def keep(digest: Digest, content: bytes | None) -> str:
-        if content is None or store.blobs.exists(digest):
-            store.blobs.touch(digest)
-            return f"using existing layer {digest}"
-        made.append(store.blobs.put(content))
-        return f"creating new layer {digest}"
-
-    with store.hold([config_layer.digest, *(layer.digest for layer in plan.layers)]):
-        try:
-            for layer in plan.layers:
-                report(Progress(keep(layer.digest, plan.fresh.get(layer.digest))))
-            keep(config_layer.digest, content)
-            report(Progress("writing manifest"))
-            name = store.write(target, raw)
-        except BaseException:
-            store.discard(made)
-            raise
+    shop.hold([config_layer.digest, *(layer.digest for layer in plan.layers)])
+    for layer in plan.layers:
+        text = plan.texts.get(layer.digest)
+        shop.say(shop.use(layer.digest) if text is None else shop.put(text))
+    shop.put(content)
+    shop.say("writing manifest")
+    name = shop.store.write(target, encode_manifest(config_layer, tuple(plan.layers)), is_stub=bool(config.remote_host))
     log.info("created model %s", name)
-    report(Progress("success"))
+    shop.report(Progress("success"))
     return name

@@ -20,9 +20,6 @@ MAX_PART_BYTES = 1_000_000_000
 MAX_PARTS = 10_000
 """More than the largest blob that a manifest may list (8 TiB) is cut into."""
 
-MAX_STATE_BYTES = 1024
-"""A state is a line of some 80 bytes; what is longer was not written by either program."""
-
 
 @dataclass(slots=True, eq=False)
 class Part:

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
-from ..errors import BlobNotFound, Busy, ModelNotFound, StorageError
+from ..errors import BlobNotFound, Busy, InvalidModelFile, ModelNotFound, StorageError
 from ..names import Digest, ModelName
 from . import files, models, prune, usage
 from .blobs import Blobs
@@ -66,14 +66,17 @@ class Store:
         return self._listing.summaries()
 
     def check_weights(self, model: Model) -> None:
-        """Make sure that the engine is never the first to read a model's weights. InvalidModelFile.
+        """Make sure that the engine is never the first to read a model's weights. InvalidModelFile with status 500.
 
         The full check is made once for each file, and again when the file that it was linked from has changed.
         """
         if model.weights_digest is not None:
             if self.source_warnings(model):
                 self.headers.forget(model.weights_digest)
-            self.headers.check(model.weights_digest)
+            try:
+                self.headers.check(model.weights_digest)
+            except InvalidModelFile as error:  # stored it is no fault of the client
+                raise InvalidModelFile(error.reason, status=500) from error
 
     def source_warnings(self, model: Model) -> tuple[str, ...]:
         """What became of the file that the weights share their bytes with, if there is one and it was changed."""

@@ -29,6 +29,7 @@ _OPEN = os.O_RDWR | getattr(os, "O_BINARY", 0) | getattr(os, "O_NOFOLLOW", 0) | 
 """No link is followed, and a pipe in the file's place does not hang us."""
 
 _MAX_STATE_BYTES = 4096
+"""A state is a line of some 80 bytes."""
 
 
 class Partial:
@@ -196,14 +197,15 @@ def _is_at(descriptor: int, path: Path) -> bool:
 
 
 def _states(path: Path) -> dict[int, bytes]:
+    """What cannot be read is there and empty: it says nothing, and stands in nobody's way."""
     found = {}
     with files.translated("read blob"):
         for number in _numbers(path):
             try:
                 with files.open_regular(_state_path(path, number)) as file:
                     found[number] = file.read(_MAX_STATE_BYTES)
-            except FileNotFoundError:
-                continue
+            except OSError:
+                found[number] = b""
     return found
 
 

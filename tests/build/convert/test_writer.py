@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +17,7 @@ from llamero.errors import BadRequest
 
 
 def tensor(name: str, values: np.ndarray, kind: Type = Type.F32) -> Tensor:
-    return Tensor(name, values.shape, kind, lambda: values)
+    return Tensor(name, values.shape, kind, lambda: [values])
 
 
 def test_the_minimal_file_equals_the_published_vector(tmp_path: Path) -> None:
@@ -78,15 +78,20 @@ def test_a_reader_gets_back_what_was_written(tmp_path: Path, alignment: int) -> 
     assert (tmp_path / "x.gguf").stat().st_size % alignment == 0
 
 
-def test_values_are_fetched_one_by_one_as_they_are_written(tmp_path: Path) -> None:
+def test_values_are_fetched_block_by_block_as_they_are_written(tmp_path: Path) -> None:
     events: list[object] = []
 
-    def lazily(name: str) -> Callable[[], np.ndarray]:
-        return lambda: (events.append(name), np.zeros(4, "<f4"))[1]
+    def lazily(name: str) -> Callable[[], Iterator[np.ndarray]]:
+        def blocks() -> Iterator[np.ndarray]:
+            for part in range(2):
+                events.append((name, part))
+                yield np.zeros(2, "<f4")
+
+        return blocks
 
     tensors = [Tensor(name, (4,), Type.F32, lazily(name)) for name in ("b", "a")]
     write_gguf(tmp_path / "x.gguf", "t", {}, tensors, lambda completed, total: events.append((completed, total)))
-    assert events == ["a", (16, 32), "b", (32, 32)]
+    assert events == [("a", 0), (8, 32), ("a", 1), (16, 32), ("b", 0), (24, 32), ("b", 1), (32, 32)]
 
 
 def test_two_tensors_of_one_name_are_refused_before_anything_is_written(tmp_path: Path) -> None:

@@ -1,79 +1,77 @@
-"""Converts a checkpoint folder (safetensors, config, tokenizer) into one GGUF file, in a child process.
+"""Converts checkpoint folders (safetensors, config, tokenizer) and adapter folders into GGUF files, in a child process.
 
 This module is the parent's side and imports nothing that parses a model: files from outside are read by the child alone
-(security §1, §9.3), which gets no environment of ours. `__main__.py` is the child's side, `conversion.py` the work.
+(security §1, §9.3), which gets no environment of ours. `__main__.py` is the child's side, `conversion.py` and
+`adapter.py` are the work.
 """
 
 from __future__ import annotations
 
-import json
-import logging
-import os
-import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
-from ... import child
-from ...errors import BadRequest, DiskFull, LlameroError
+from .. import worker
 
-log = logging.getLogger(__name__)
+__all__ = ["convert_adapter_in_child", "convert_in_child", "projector_path"]
 
 TIMEOUT_S = 4 * 3600.0
 """A 70B checkpoint (140 GB) at the 20 MB/s of a slow disk takes two hours."""
+
+Warn = Callable[[str], None]
+
+
+def projector_path(output: Path) -> Path:
+    """Where the second file of a model that sees goes."""
+    return output.with_suffix(".mmproj.gguf")
 
 
 def convert_in_child(
     folder: Path,
     output: Path,
-    report: Callable[[int, int], None],
+    report: worker.Count,
     *,
+    warn: Warn = lambda text: None,
     cancelled: Callable[[], bool] = lambda: False,
 ) -> None:
-    """Convert `folder` into the file `output`; `report(completed, total)` counts bytes of tensor data.
+    """Convert the checkpoint in `folder` into the file `output`, and its eyes into `projector_path(output)`.
 
-    Blocks: call it on a thread. `cancelled` is asked on another one. When it raises, `output` does not exist:
-    BadRequest for whatever is wrong with the folder, DiskFull, Cancelled, LlameroError when the child broke.
+    `report(completed, total)` counts bytes of tensor data, `warn` hears of what the engine cannot honour. Blocks: call
+    it on a thread. `cancelled` is asked on another one. When it raises, neither file exists: BadRequest for whatever is
+    wrong with the folder, DiskFull, Cancelled, LlameroError when the child broke.
     """
-    problems: list[dict[str, Any]] = []
-
-    def on_line(line: str) -> None:
-        message = _message(line)
-        if "error" in message:
-            problems.append(message)
-        elif "total" in message:
-            report(message["completed"], message["total"])
-
-    argv = [sys.executable, "-P", "-X", "utf8", "-m", __name__, str(folder.absolute()), str(output.absolute())]
     try:
-        child.run(
-            argv, cwd=output.parent, env=_environment(), on_line=on_line, cancelled=cancelled, timeout_s=TIMEOUT_S
-        )
-    except BaseException as exc:
-        output.unlink(missing_ok=True)  # a child that was killed cannot do it
-        if isinstance(exc, child.ChildFailed):
-            raise _failure(problems, exc) from exc
+        _run([folder, output], output, report, warn, cancelled, "the conversion of the model failed")
+    except BaseException:
+        projector_path(output).unlink(missing_ok=True)  # a child that was killed cannot do it
         raise
 
 
-def _message(line: str) -> dict[str, Any]:
-    try:
-        message = json.loads(line)
-    except ValueError:
-        return {}  # a warning of a library, or a traceback: `child` keeps it for the log
-    return message if isinstance(message, dict) else {}
+def convert_adapter_in_child(
+    folder: Path,
+    base: Path,
+    output: Path,
+    report: worker.Count,
+    *,
+    warn: Warn = lambda text: None,
+    cancelled: Callable[[], bool] = lambda: False,
+) -> None:
+    """Convert the LoRA adapter in `folder` into the file `output`, for the model in the GGUF file `base`.
+
+    As `convert_in_child` in all else.
+    """
+    _run([folder, output, base], output, report, warn, cancelled, "the conversion of the adapter failed")
 
 
-def _failure(problems: list[dict[str, Any]], failed: child.ChildFailed) -> LlameroError:
-    if not problems:
-        log.error("conversion broke: %s, last output: %r", failed, failed.tail)
-        return LlameroError("the conversion of the model failed")
-    text, status = str(problems[0]["error"]), problems[0]["status"]
-    if status == DiskFull.status:
-        return DiskFull(text)
-    return BadRequest(text) if status == BadRequest.status else LlameroError(text)
-
-
-def _environment() -> dict[str, str]:
-    """Empty but for where this program's own modules lie, however it was installed."""
-    return {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
+def _run(
+    paths: list[Path], output: Path, report: worker.Count, warn: Warn, cancelled: Callable[[], bool], broke: str
+) -> None:
+    worker.run(
+        __name__,
+        [str(path.absolute()) for path in paths],
+        output=output,
+        report=report,
+        cancelled=cancelled,
+        timeout_s=TIMEOUT_S,
+        broke=broke,
+        warn=warn,
+    )

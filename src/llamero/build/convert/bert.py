@@ -61,7 +61,7 @@ def _metadata(checkpoint: Checkpoint) -> Metadata:
         "attention.layer_norm_epsilon": config.fraction("layer_norm_eps", default=1e-12),
         "attention.causal": False,
         "tokenizer.ggml.token_type_count": config.count("type_vocab_size", most=MAX_TOKEN_TYPES, default=2),
-        **_pooling(checkpoint),
+        **pooling(checkpoint),
     }
 
 
@@ -69,7 +69,7 @@ def _blocks(config: Config) -> int:
     return config.count("num_hidden_layers", most=MAX_BLOCKS)
 
 
-def _pooling(checkpoint: Checkpoint) -> Metadata:
+def pooling(checkpoint: Checkpoint) -> Metadata:
     """How token vectors become one vector, from `modules.json`. Without that file the habit is the mean."""
     modules = checkpoint.json("modules.json")
     if modules is None:

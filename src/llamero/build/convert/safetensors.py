@@ -1,8 +1,9 @@
-"""Reads the safetensors format: a checked header, and every tensor as a view into the mapped file. It converts nothing.
+"""Reads the safetensors format: a checked header, and the rows of every tensor on demand. It converts nothing.
 
 A file is 8 bytes of header length (little endian), that many bytes of JSON (name -> dtype, shape, data_offsets), then
 the tensors' bytes, back to back. Each claim of the header is checked before a view exists (security §2, CVE-2026-7482:
-a range beyond the file read foreign memory), so a `StoredTensor` can be read without further care.
+a range beyond the file read foreign memory), so a `StoredTensor` can be read without further care. Files are read, not
+mapped: one that shrinks is an error then, and what was read does not stay in the process's memory.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import math
 import struct
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeGuard
+from typing import Any, Protocol, TypeGuard
 
 import numpy as np
 import numpy.typing as npt
@@ -40,25 +41,48 @@ _ITEM_BYTES = {
     "U64": 8, "I64": 8, "F64": 8,
 }  # fmt: skip
 
-_NUMPY = {"F32": "<f4", "F16": "<f2", "BF16": "<u2"}
-"""What we can read. numpy has no bfloat16, so it stays as its 16 bits."""
+_NUMPY = {"F32": "<f4", "F16": "<f2", "BF16": "<u2", "F8_E4M3": "u1"}
+"""What we can read. numpy has neither bfloat16 nor 8-bit floats, so they stay as their bits."""
+
+
+class Source(Protocol):
+    """A tensor that can be read: one of a file, or one that is computed from such."""
+
+    @property
+    def dtype(self) -> str: ...
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The slowest dimension first."""
+
+    def bits(self, start: int = 0, stop: int | None = None) -> Array:
+        """The values, or those of the rows `start` to `stop` of the first dimension; BF16 as 16-bit integers.
+
+        Raises BadRequest when values of this type cannot be read.
+        """
 
 
 @dataclass(frozen=True, slots=True)
 class StoredTensor:
-    """One tensor of a file: its bytes are `file[begin:end]`, its `shape` has the slowest dimension first."""
+    """One tensor of a file: its bytes are `begin` to `end` of the file at `path`."""
 
     dtype: str
     shape: tuple[int, ...]
     begin: int
     end: int
-    file: npt.NDArray[np.uint8]
+    path: Path
 
-    def bits(self) -> Array:
-        """The stored values, without a copy; BF16 as unsigned 16-bit integers. Raises BadRequest for other types."""
+    def bits(self, start: int = 0, stop: int | None = None) -> Array:
         if self.dtype not in _NUMPY:
             raise BadRequest(f"unknown data type: {self.dtype}")
-        return np.frombuffer(self.file[self.begin : self.end], dtype=_NUMPY[self.dtype]).reshape(self.shape)
+        rows, row_values = (self.shape[0], math.prod(self.shape[1:])) if self.shape else (1, 1)
+        start, stop, _ = slice(start, stop).indices(rows)
+        count = (stop - start) * row_values
+        kind = np.dtype(_NUMPY[self.dtype])
+        values = np.fromfile(self.path, kind, count, offset=self.begin + start * row_values * kind.itemsize)
+        if values.size != count:
+            raise InvalidModelFile("safetensors file became shorter while it was read")
+        return values.reshape((stop - start, *self.shape[1:]) if self.shape else ())
 
 
 def read_safetensors(path: Path) -> dict[str, StoredTensor]:
@@ -66,16 +90,16 @@ def read_safetensors(path: Path) -> dict[str, StoredTensor]:
     size = path.stat().st_size
     if not path.is_file() or size < _LENGTH_BYTES:
         raise InvalidModelFile("safetensors header is cut short")
-    file: npt.NDArray[np.uint8] = np.memmap(path, dtype=np.uint8, mode="r")
-    (header_bytes,) = struct.unpack("<Q", file[:_LENGTH_BYTES].tobytes())
-    if header_bytes > MAX_HEADER_BYTES:
-        raise InvalidModelFile(f"safetensors header of {header_bytes} bytes exceeds maximum {MAX_HEADER_BYTES}")
-    data_begin = _LENGTH_BYTES + header_bytes
-    if data_begin > size:
-        raise InvalidModelFile("safetensors header is cut short")
-    header = _parse_header(file[_LENGTH_BYTES:data_begin].tobytes())
+    with path.open("rb") as file:
+        (header_bytes,) = struct.unpack("<Q", file.read(_LENGTH_BYTES))
+        if header_bytes > MAX_HEADER_BYTES:
+            raise InvalidModelFile(f"safetensors header of {header_bytes} bytes exceeds maximum {MAX_HEADER_BYTES}")
+        data_begin = _LENGTH_BYTES + header_bytes
+        if data_begin > size:
+            raise InvalidModelFile("safetensors header is cut short")
+        header = _parse_header(file.read(header_bytes))
     header.pop(_METADATA, None)
-    tensors = {name: _stored(name, entry, file, data_begin) for name, entry in header.items()}
+    tensors = {name: _stored(name, entry, path, data_begin) for name, entry in header.items()}
     return _back_to_back(tensors, data_begin, size)
 
 
@@ -97,7 +121,7 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return found
 
 
-def _stored(name: str, entry: Any, file: npt.NDArray[np.uint8], data_begin: int) -> StoredTensor:
+def _stored(name: str, entry: Any, path: Path, data_begin: int) -> StoredTensor:
     if len(name) > MAX_NAME_CHARACTERS:
         raise InvalidModelFile(f"tensor name of {len(name)} characters exceeds maximum {MAX_NAME_CHARACTERS}")
     if not isinstance(entry, dict):
@@ -112,7 +136,7 @@ def _stored(name: str, entry: Any, file: npt.NDArray[np.uint8], data_begin: int)
     begin, end = offsets
     if end - begin != math.prod(shape) * _ITEM_BYTES[dtype]:
         raise InvalidModelFile(f"tensor {name!r} has {end - begin} bytes, which its shape and type contradict")
-    return StoredTensor(dtype, tuple(shape), data_begin + begin, data_begin + end, file)
+    return StoredTensor(dtype, tuple(shape), data_begin + begin, data_begin + end, path)
 
 
 def _is_counts(value: Any) -> TypeGuard[list[int]]:

@@ -8,19 +8,19 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Iterable
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import BinaryIO
 
 import numpy as np
-from gguf import GGMLQuantizationType as Type
-from gguf import GGUFEndian, GGUFValueType, GGUFWriter
+from gguf import GGUFValueType, GGUFWriter
 
 from ...errors import BadRequest
-from .family import Metadata, Tensor, Value
+from .family import NUMPY_TYPES, Metadata, Tensor, Value
+from .safetensors import Array
 
 _PREFIXES = ("general.", "adapter.", "tokenizer.")
 _BLOCK = re.compile(r"blk\.(\d+)\.")
-_ITEM: dict[Type, np.dtype[Any]] = {Type.F32: np.dtype("<f4"), Type.F16: np.dtype("<f2"), Type.BF16: np.dtype("<u2")}
 
 
 def write_gguf(
@@ -32,7 +32,8 @@ def write_gguf(
 ) -> None:
     """Write a whole file; `report(completed, total)` counts bytes of tensor data.
 
-    At most one tensor is in memory. Raises BadRequest when two tensors share a name, OSError when the disk refuses.
+    At most one block of a tensor is in memory. Raises BadRequest when two tensors share a name, OSError when the disk
+    refuses.
     """
     planned = _in_order(tensors)
     writer = GGUFWriter(path, architecture)
@@ -44,7 +45,7 @@ def write_gguf(
     writer.kv_data[0] = dict(sorted(writer.kv_data[0].items()))
     for tensor in planned:
         writer.add_tensor_info(
-            tensor.name, tensor.shape, _ITEM[tensor.type], _size_bytes(tensor), raw_dtype=tensor.type
+            tensor.name, tensor.shape, NUMPY_TYPES[tensor.type], tensor.size_bytes, raw_dtype=tensor.type
         )
     try:
         writer.write_header_to_file()
@@ -56,16 +57,26 @@ def write_gguf(
 
 
 def _write_values(writer: GGUFWriter, planned: list[Tensor], report: Callable[[int, int], None]) -> None:
-    total = sum(map(_size_bytes, planned))
+    total = sum(tensor.size_bytes for tensor in planned)
     completed = 0
+    assert writer.fout is not None
+    (file,) = writer.fout
     for tensor in planned:
-        values = tensor.load()
+        writer.write_padding(file, file.tell())
+        written = 0
+        # through `map`, so that no name holds on to a block while the next one is made
+        for size_bytes in map(partial(_write_block, file, tensor), tensor.blocks()):
+            written += size_bytes
+            report(completed + written, total)
         # the header is written already: a tensor of another size would shift all that follow it
-        assert values.shape == tensor.shape, tensor.name
-        assert values.dtype == _ITEM[tensor.type], tensor.name
-        writer.write_tensor_data(values, tensor_endianess=GGUFEndian.LITTLE)
-        completed += values.nbytes
-        report(completed, total)
+        assert written == tensor.size_bytes, tensor.name
+        completed += written
+        writer.write_padding(file, written)
+
+
+def _write_block(file: BinaryIO, tensor: Tensor, block: Array) -> int:
+    assert block.dtype == NUMPY_TYPES[tensor.type], tensor.name
+    return file.write(np.ascontiguousarray(block).data)
 
 
 def _in_order(tensors: Iterable[Tensor]) -> list[Tensor]:
@@ -83,10 +94,6 @@ def _block_number(name: str) -> float:
     return int(match[1]) if match else math.inf
 
 
-def _size_bytes(tensor: Tensor) -> int:
-    return math.prod(tensor.shape) * _ITEM[tensor.type].itemsize
-
-
 def _value_type(value: Value) -> GGUFValueType:
     """Counts are unsigned, as the engine reads them; the items of a list follow the package's own rule."""
     match value:
@@ -98,5 +105,5 @@ def _value_type(value: Value) -> GGUFValueType:
             return GGUFValueType.FLOAT32
         case str():
             return GGUFValueType.STRING
-        case list():
+        case list() | bytes():
             return GGUFValueType.ARRAY
