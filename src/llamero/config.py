@@ -496,7 +496,7 @@ class _Reader:
         return found
 
     def _base_url(self, name: str, text: str) -> str:
-        return text.rstrip("/") if _BASE_URL.fullmatch(text) else self._bad(name, _USER_INFO.sub("//", text), "")
+        return text.rstrip("/") if is_base_url(text) else self._bad(name, _USER_INFO.sub("//", text), "")
 
     def share(self) -> Literal["off", "on", "through"]:
         if self.text("LLAMERO_SHARE").lower() == "through":
@@ -603,6 +603,13 @@ def describe(environment: Mapping[str, str]) -> str:
 
 
 _BASE_URL = re.compile(r"https?://[^\s/?#]+(/[^\s?#]*)?")
+
+
+def is_base_url(text: str) -> bool:
+    """Whether it is what other paths can be put behind: no query, no fragment."""
+    return _BASE_URL.fullmatch(text) is not None
+
+
 _USER_INFO = re.compile(r"//[^/@]*@")
 
 

@@ -49,6 +49,7 @@ def share(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """Somebody else's server, whose models are pulled."""
     place = tmp_path_factory.mktemp("share")
     model_folders.add(place / "models", "big", weights(BIG_BYTES, "big"), license="MIT", system="s")
+    model_folders.add(place / "models", "archived", weights(8 * MIB, "archived"), license="MIT")
     with running(place, place / "models", LLAMERO_SHARE="1") as server:
         yield server
 
@@ -67,7 +68,6 @@ class World:
     wire: Wire
     stack: ExitStack
     archive: Path
-    seen: set[str] = field(default_factory=set)
 
     @property
     def models(self) -> Path:
@@ -78,13 +78,11 @@ class World:
 
 
 @pytest.fixture
-def world(tmp_path: Path, wire: Wire) -> Iterator[World]:
-    """It holds a model that nobody touches, one to make others of, and an archive of a third one."""
+def world(tmp_path: Path, share: Server, wire: Wire) -> Iterator[World]:
+    """It holds a model that nobody touches, and one to make others of; beside it lies an archive of a third one."""
     with ExitStack() as stack:
         made = World(tmp_path, wire, stack, tmp_path / "archive.tar")
-        model_folders.add(tmp_path / "other", "archived", weights(8 * MIB, "archived"), license="MIT")
-        with running(tmp_path / "archiving", tmp_path / "other") as server:
-            made.archive.write_bytes(server.get("/api/llamero/export?model=archived").body)
+        made.archive.write_bytes(share.get("/api/llamero/export?model=archived").body)
         model_folders.add(made.models, "bystander", tiny_llama(), system="untouched")
         model_folders.add(made.models, "base", quantizable.llama("F16", n_layers=4), config={"model_format": "gguf"})
         yield made
@@ -238,3 +236,184 @@ def test_a_server_killed_at_six_random_moments(world: World) -> None:
 def test_s89_a_server_killed_at_fifty_random_moments(world: World) -> None:
     """S-89, and for pull, copy, delete, prune and import the same."""
     run_moments(world, 50)
+
+
+# --- how much of a download is lost --------------------------------------------------------------------------------
+
+
+def states(models: Path) -> dict[int, dict[str, int]]:
+    """What was written down about each part of the one download that was interrupted, as any program may read it."""
+    found = [json.loads(path.read_bytes()) for path in (models / "blobs").glob("*-partial-*")]
+    return {state["N"]: state for state in found}
+
+
+def pull_and_kill(world: World, name: str, after_bytes: int, rate: str = "") -> None:
+    """Kill a server when so many bytes of a model have passed the line."""
+    server = world.start()
+    body = {"model": f"{world.wire.host}/library/{name}", "insecure": True, "limit_rate": rate}
+    with server.streaming("/api/pull", body):
+        server.wait_until(lambda: world.wire.received_bytes > after_bytes)
+        server.process.kill()
+        server.process.wait()
+
+
+def assert_nothing_is_fetched_twice(wire: Wire, before: dict[int, dict[str, int]], last_byte: int) -> None:
+    """Each range begins where a part's finished bytes end, and goes no further than the part."""
+    open_parts = {
+        state["Offset"] + state["Completed"]: state["Offset"] + state["Size"] - 1
+        for state in before.values()
+        if state["Completed"] < state["Size"]
+    }
+    asked = {each.start: each.last for each in wire.ranges if each.start or each.last == last_byte}
+    assert set(asked) == set(open_parts)
+    assert all(last <= open_parts[start] for start, last in asked.items())
+
+
+def test_s109_a_killed_download_loses_at_most_two_seconds(world: World) -> None:
+    """S-109: at a rate of 8 MB/s, killed after two and a half seconds; what was there is not fetched again."""
+    rate_bytes, size_bytes = 8_000_000, len(weights(BIG_BYTES, "big"))
+    pull_and_kill(world, "big", int(2.5 * rate_bytes), "8MB")
+    passed_bytes = world.wire.received_bytes
+    before = states(world.models)
+    kept_bytes = sum(state["Completed"] for state in before.values())
+    # a megabyte is on its way between the line and the disk
+    assert kept_bytes > passed_bytes - 2 * rate_bytes - MIB
+    assert 0 < kept_bytes < passed_bytes
+    server = assert_survived(world)
+    world.wire.forget()
+    succeeded(server.post("/api/pull", {"model": f"{world.wire.host}/library/big", "insecure": True}))
+    assert_nothing_is_fetched_twice(world.wire, before, size_bytes - 1)
+    assert world.wire.received_bytes < size_bytes - kept_bytes + MIB
+    assert_sound(world.models)
+    assert_tidy(world.models)
+
+
+@pytest.mark.heavy
+def test_finished_parts_of_a_killed_download_are_not_fetched_again(world: World, share: Server) -> None:
+    """Parts of a real size: a model of 330 MB comes in four, and is killed three times on its way."""
+    big = weights(330_000_000, "parts")
+    model_folders.add(share.models, "parts", big)
+    fetched_bytes, killed_at = 0, (120_000_000, 80_000_000, 60_000_000)
+    for after_bytes in killed_at:
+        before = states(world.models)
+        pull_and_kill(world, "parts", after_bytes, "100MB")
+        if before:
+            assert_nothing_is_fetched_twice(world.wire, before, len(big) - 1)
+        fetched_bytes += world.wire.received_bytes
+        world.wire.forget()
+        assert_survived(world).process.kill()
+    before = states(world.models)
+    assert [state for state in before.values() if state["Completed"] == state["Size"]]
+    server = world.start()
+    succeeded(server.post("/api/pull", {"model": f"{world.wire.host}/library/parts", "insecure": True}))
+    assert_nothing_is_fetched_twice(world.wire, before, len(big) - 1)
+    fetched_bytes += world.wire.received_bytes
+    print(f"{fetched_bytes - len(big)} bytes fetched twice in {len(killed_at)} kills at 100 MB/s")
+    assert fetched_bytes < len(big) + len(killed_at) * 2 * 100_000_000
+    assert_survived(world)
+
+
+# --- the command is killed -----------------------------------------------------------------------------------------
+
+
+def test_a_command_killed_in_the_middle_of_an_upload(world: World) -> None:
+    """It reads half an archive from a pipe, so that it is surely in the middle when it is killed."""
+    server = world.start()
+    content = world.archive.read_bytes()
+    env = clean_environment(server.home, OLLAMA_HOST=server.host)
+    with subprocess.Popen(
+        [OLLAMA, "import", "-", "--as", "imported"],
+        env=env,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    ) as command:
+        assert command.stdin is not None
+        command.stdin.write(content[: len(content) // 2])
+        command.stdin.flush()
+        server.wait_until(lambda: largest(world.models / ".llamero" / "tmp") > 2 * MIB)
+        command.kill()
+        command.wait()
+        command.stdin.close()
+    server.wait_until(lambda: not list((world.models / ".llamero" / "tmp").iterdir()))
+    assert_sound(world.models)
+    import_archive(world, server)
+    doctor_of(server)
+
+
+def largest(folder: Path) -> int:
+    return max((path.stat().st_size for path in folder.glob("*")), default=0)
+
+
+def kill_creates(world: World, times: int) -> None:
+    """`ollama create` links the file into the store by itself (GAP-02); kill it at random moments of that."""
+    server = world.start()
+    dice = random.Random(SEED)
+    gguf = world.folder / "file.gguf"
+    gguf.write_bytes(weights(BIG_BYTES, "file"))
+    (world.folder / "Modelfile").write_text("FROM ./file.gguf\n")
+    env = clean_environment(server.home, OLLAMA_HOST=server.host)
+    for _ in range(times):
+        remove(server, "linked")
+        with subprocess.Popen(
+            [OLLAMA, "create", "linked"],
+            env=env,
+            cwd=world.folder,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        ) as command:
+            time.sleep(dice.uniform(0.05, 0.6))
+            command.kill()
+        assert_sound(world.models)
+    assert gguf.read_bytes() == weights(BIG_BYTES, "file")
+    done = subprocess.run([OLLAMA, "create", "linked"], env=env, cwd=world.folder, capture_output=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    server.process.kill()
+    server.process.wait()
+    assert_survived(world)
+
+
+def test_a_command_killed_while_it_links_a_file(world: World) -> None:
+    kill_creates(world, 3)
+
+
+@pytest.mark.heavy
+def test_a_command_killed_fifty_times_while_it_links_a_file(world: World) -> None:
+    kill_creates(world, 50)
+
+
+# --- a child is killed ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("work", "module", "text"),
+    [
+        (create_from_checkpoint, "llamero.build.convert", "the conversion of the model failed"),
+        (quantize, "llamero.build.quantize", "the quantization of the model failed"),
+    ],
+    ids=["convert", "quantize"],
+)
+def test_a_child_that_is_killed_takes_nothing_with_it(
+    world: World, work: Callable[[World, Server], None], module: str, text: str
+) -> None:
+    """The server goes on, says what failed, and nothing of the work is left."""
+    server = world.start()
+    for name in ("config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"):
+        upload(server, (CHECKPOINT / name).read_bytes())
+    before = model_folders.blobs(world.models)
+    with ThreadPoolExecutor(1) as pool:
+        client = pool.submit(work, world, server)
+        server.wait_until(lambda: working(server, module))
+        for pid in working(server, module):
+            os.kill(pid, signal.SIGKILL)
+        with pytest.raises(AssertionError, match=re.escape(json.dumps({"error": text}, separators=(",", ":")))):
+            client.result()
+    assert model_folders.blobs(world.models) == before
+    assert_tidy(world.models)
+    doctor_of(server)
+    work(world, server)
+
+
+def working(server: Server, module: str) -> list[int]:
+    """Process ids of the children that run this module."""
+    return [pid for pid in children(server.process.pid) if f"-m {module} " in command_line(pid)]

@@ -1,4 +1,4 @@
-"""How the command line writes sizes, times and tables. Durations are in `durations`, parameter counts in `gguf`.
+"""How the command line writes times and tables. Durations are in `durations`, sizes in `sizes`, parameter counts in `gguf`.
 
 Source: cli §4. Byte for byte the reference's, trailing blanks included: scripts cut columns out of these tables.
 """
@@ -8,17 +8,6 @@ from __future__ import annotations
 import unicodedata
 from collections.abc import Iterator, Sequence
 from datetime import datetime, timedelta
-
-_UNITS = ((10**12, "TB"), (10**9, "GB"), (10**6, "MB"), (10**3, "KB"))
-
-
-def human_bytes(n: int) -> str:
-    """Decimal units, at most three digits and no more than one decimal: `999 B`, `1.5 KB`, `4.7 GB`, `42 GB`."""
-    for unit, name in _UNITS:
-        if n >= unit:
-            return f"{n / unit:.1f} {name}" if n < 10 * unit and n % unit else f"{n // unit} {name}"
-    return f"{n} B"
-
 
 FOREVER_AWAY = timedelta(days=20 * 365)
 """A keep-alive without an end expires in some hundred years; nobody sets one of more than twenty."""

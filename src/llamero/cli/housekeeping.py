@@ -8,9 +8,10 @@ from fnmatch import fnmatchcase
 from ..client import Client
 from ..errors import BadRequest, LlameroError, NotFound, ServerAnswered, ServerRefused
 from ..messages import Found, Progress
+from ..sizes import human_bytes
 from .app import App
 from .findings import Findings
-from .format import human_bytes, table
+from .format import table
 from .progress import steps
 
 _WILD = frozenset("*?[")

@@ -8,8 +8,9 @@ from typing import Any
 
 from ..client import ZERO_TIME, ListedModel, RunningModel
 from ..errors import BadRequest, NotFound, ServerAnswered
+from ..sizes import human_bytes
 from .app import App
-from .format import human_bytes, relative_time, table
+from .format import relative_time, table
 from .progress import waiting
 
 ID_DIGITS = 12

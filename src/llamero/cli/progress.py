@@ -13,7 +13,8 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Protocol, Self
 
 from ..durations import SECOND, format_duration
-from .format import columns, human_bytes, printable
+from ..sizes import human_bytes
+from .format import columns, printable
 from .terminal import Terminal, size
 
 if TYPE_CHECKING:

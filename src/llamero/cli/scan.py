@@ -13,8 +13,9 @@ from itertools import groupby
 from pathlib import Path
 
 from ..errors import BadRequest, NotFound
+from ..sizes import human_bytes
 from .app import App
-from .format import human_bytes, table
+from .format import table
 
 MAX_DEPTH = 6
 """The Hugging Face cache, the deepest, has `models--o--r/snapshots/<commit>/<folder>/<file>`."""

@@ -193,7 +193,7 @@ class GenerationBody(msgspec.Struct):
             "logprobs": self.logprobs,
             "top_logprobs": self.top_logprobs,
             "render_only": self.debug_render_only,
-            "warnings": _unknown_fields(unknown),
+            "warnings": unknown_fields(unknown),
         }
 
 
@@ -335,7 +335,7 @@ def read_embed(body: bytes) -> tuple[EmbedRequest, Any]:
         dimensions=value.dimensions,
         keep_alive_ns=value.keep_alive,
         options=value.options,
-        warnings=_unknown_fields(decoded.unknown),
+        warnings=unknown_fields(decoded.unknown),
     )
     return request, value.input
 
@@ -348,11 +348,12 @@ def read_embeddings(body: bytes) -> EmbedRequest:
         inputs=(value.prompt,) if value.prompt else (),
         keep_alive_ns=value.keep_alive,
         options=value.options,
-        warnings=_unknown_fields(decoded.unknown),
+        warnings=unknown_fields(decoded.unknown),
     )
 
 
-def _unknown_fields(names: Iterable[str]) -> tuple[str, ...]:
+def unknown_fields(names: Iterable[str]) -> tuple[str, ...]:
+    """What a request's reply warns of."""
     return tuple(f"field {name!r} is unknown and has no effect" for name in names)
 
 

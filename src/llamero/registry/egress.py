@@ -215,7 +215,7 @@ class Egress:
         else:
             reach = reach_of_address(address)
         if reach is Reach.PUBLIC and is_origin and self.must_be_private:
-            raise RegistryError("insecure protocol http")
+            raise Forbidden("insecure protocol http")
         if reach is Reach.PUBLIC or (reach is Reach.PRIVATE and self.may_be_private and is_origin):
             return
         for exemption in self.exemptions:

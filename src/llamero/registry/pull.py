@@ -13,10 +13,10 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
 
 from ..config import Settings
-from ..errors import BadRequest, LlameroError, RegistryAnswered, RegistryError
+from ..errors import BadRequest, Forbidden, LlameroError, RegistryAnswered, RegistryError
 from ..messages import Progress
 from ..names import Digest, ModelName
-from ..store import Store
+from ..store import Store, partials
 from ..store.manifests import TENSOR, Layer, Manifest, parse_manifest
 from .download import download
 from .limit import Pace, RateLimit
@@ -78,10 +78,10 @@ class Puller:
             if request.dry_run:
                 _preview(manifest, missing, report)
             else:
-                self._store.blobs.require_space(sum(layer.size_bytes for layer in missing))
-                sources = await self._sources(stack, request, sessions)
+                self._store.blobs.require_space(sum(map(self._lacking_bytes, missing)))
+                peers = await self._neighbours(stack, request, report) if missing else []
                 with self._store.hold(manifest.digests):
-                    await self._fetch(request, manifest, sources, report)
+                    await self._fetch(request, manifest, [*peers, *sessions], report)
                     self._write(request, manifest, report)
         report(Progress("success"))
 
@@ -124,21 +124,43 @@ class Puller:
             for url, trusted in [*named, *configured]
         ]
 
-    async def _sources(self, stack: AsyncExitStack, request: PullRequest, sessions: Sequence[Session]) -> list[Session]:
-        """Who is asked for blobs, in order: neighbours that are there, then those asked for the manifest."""
+    async def _neighbours(self, stack: AsyncExitStack, request: PullRequest, report: Report) -> list[Session]:
+        """Those that are there. Configured ones come and go; who has named one is told that it is not."""
         peers = await self._enter(stack, self._peers(request))
-        answers = await asyncio.gather(*map(_is_there, peers))
-        return [*(peer for peer, answers_us in zip(peers, answers, strict=True) if answers_us), *sessions]
+        refusals = await asyncio.gather(*map(_refusal, peers))
+        for number, (peer, refusal) in enumerate(zip(peers, refusals, strict=True)):
+            if refusal:
+                log.info("peer %s is left out: %s", peer.place, refusal)
+                if request.peer and number == 0:
+                    report(Progress(f"peer {peer.place} is left out: {refusal}"))
+        return [peer for peer, refusal in zip(peers, refusals, strict=True) if not refusal]
 
     # --- the manifest ----------------------------------------------------------------------------------------------
 
     async def _manifest(self, request: PullRequest, sessions: Sequence[Session]) -> Manifest:
-        reference = str(request.pin) if request.pin else request.name.tag
+        """From the first that has it. A registry that cannot be reached may be stood in for by a neighbour."""
+        *mirrors, registry = sessions
+        for mirror in mirrors:
+            try:
+                return await self._manifest_of(mirror, request)
+            except (RegistryError, Forbidden) as error:
+                log.warning("mirror %s gives no manifest of %s: %s", mirror.place, request.name, error)
         try:
-            raw = await self._raw_manifest(request, sessions, reference)
-            if request.pin and Digest.of(raw) != request.pin:
-                raise RegistryError(f"the registry sent {Digest.of(raw)} instead of {request.pin}")
-            manifest = parse_manifest(raw)
+            return await self._manifest_of(registry, request)
+        except RegistryError as error:
+            if not error.retryable:
+                raise
+            for origin in self._peers(request):
+                async with Session(origin, self._network) as peer:
+                    try:
+                        return await asyncio.wait_for(self._manifest_of(peer, request), PEER_TIMEOUT_S)
+                    except (LlameroError, TimeoutError) as refusal:
+                        log.info("peer %s gives no manifest of %s: %s", peer.place, request.name, refusal)
+            raise
+
+    async def _manifest_of(self, session: Session, request: PullRequest) -> Manifest:
+        try:
+            manifest = parse_manifest(await session.manifest(str(request.pin or request.name.tag)))
         except RegistryAnswered as error:
             raise RegistryAnswered(f"pull model manifest: {error}", error.answer_status) from error
         except (RegistryError, BadRequest) as error:
@@ -147,32 +169,15 @@ class Puller:
         self._policy.check_digest(request.name, manifest)
         return manifest
 
-    async def _raw_manifest(self, request: PullRequest, sessions: Sequence[Session], reference: str) -> bytes:
-        """From the first that has it. A registry that cannot be reached may be stood in for by a neighbour."""
-        *mirrors, registry = sessions
-        for mirror in mirrors:
-            try:
-                return await mirror.manifest(reference)
-            except RegistryError as error:
-                log.warning("mirror %s gives no manifest of %s: %s", mirror.origin.base_url, request.name, error)
-        try:
-            return await registry.manifest(reference)
-        except RegistryError as error:
-            if not error.retryable:
-                raise
-            for peer in self._peers(request):
-                try:
-                    async with Session(peer, self._network) as session:
-                        return await asyncio.wait_for(session.manifest(reference), PEER_TIMEOUT_S)
-                except (LlameroError, TimeoutError) as refusal:
-                    log.info("peer %s gives no manifest of %s: %s", peer.base_url, request.name, refusal)
-            raise
-
     # --- the blobs -------------------------------------------------------------------------------------------------
 
     def _missing(self, manifest: Manifest) -> list[Layer]:
         blobs = {layer.digest: layer for layer in manifest.blobs}
         return [layer for layer in blobs.values() if not self._store.blobs.has(layer.digest, layer.size_bytes)]
+
+    def _lacking_bytes(self, layer: Layer) -> int:
+        """What the disk must still take in: an interrupted download has its place already."""
+        return max(0, layer.size_bytes - partials.disk_bytes(self._store.blobs, layer.digest))
 
     async def _fetch(
         self, request: PullRequest, manifest: Manifest, sources: Sequence[Session], report: Report
@@ -213,13 +218,15 @@ class Puller:
         log.info("pulled %s, manifest %s", name, manifest.digest)
 
 
-async def _is_there(peer: Session) -> bool:
+async def _refusal(peer: Session) -> str:
+    """Why a neighbour cannot be asked; empty when it can."""
     try:
-        await asyncio.wait_for(peer.request("GET", "/v2/", expect=(200,)), PEER_TIMEOUT_S)
-    except (LlameroError, TimeoutError) as error:
-        log.info("peer %s is left out: %s", peer.origin.base_url, error or "no answer")
-        return False
-    return True
+        await asyncio.wait_for(peer.check(), PEER_TIMEOUT_S)
+    except TimeoutError:
+        return "it does not answer"
+    except LlameroError as error:
+        return str(error)
+    return ""
 
 
 def _preview(manifest: Manifest, missing: Sequence[Layer], report: Report) -> None:

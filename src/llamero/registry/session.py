@@ -122,10 +122,21 @@ class Session:
         if transport is not None:
             await transport.close()
 
+    @property
+    def place(self) -> str:
+        """The origin for a person: without the login that its URL may hold (X-36)."""
+        return shown(self._base).rstrip("/")
+
     def path(self, tail: str) -> URL:
         """The URL of `tail` in this repository: `blobs/uploads/`, a query may follow."""
-        base = str(self._base).rstrip("/")
-        return parse_url(f"{base}/v2/{self.origin.namespace}/{self.origin.model}/{tail}")
+        return self._below_base(f"{self.origin.namespace}/{self.origin.model}/{tail}")
+
+    def _below_base(self, tail: str) -> URL:
+        return parse_url(f"{str(self._base).rstrip('/')}/v2/{tail}")
+
+    async def check(self) -> None:
+        """Ask whether a registry is there that would answer us."""
+        await self.request("GET", self._below_base(""))
 
     # --- pull ------------------------------------------------------------------------------------------------------
 

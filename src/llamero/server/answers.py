@@ -105,7 +105,7 @@ async def _answer(
     async for step in steps:
         if isinstance(step, Finished):
             await steps.aclose()
-            return _with_headers(Response(writer.end(step, parts), media_type=JSON), headers)
+            return with_headers(Response(writer.end(step, parts), media_type=JSON), headers)
         assert isinstance(step, Text | Thinking | ToolCall)
         parts.append(step)
     raise AssertionError("an answer ended without Finished")
@@ -121,7 +121,7 @@ async def _lines(steps: AsyncGenerator[Step, None], writer: Writer) -> AsyncGene
             yield writer.part(step)
 
 
-def _with_headers(response: Response, headers: Sequence[tuple[str, str]]) -> Response:
+def with_headers(response: Response, headers: Sequence[tuple[str, str]]) -> Response:
     for name, value in headers:
         response.headers.append(name, value)
     return response
@@ -140,7 +140,7 @@ class Lines(Response):
     ) -> None:
         super().__init__(status_code=200, media_type=content_type)
         del self.headers["content-length"]
-        _with_headers(self, headers)
+        with_headers(self, headers)
         self._lines = lines
         self._write_error = write_error
         self._request = request

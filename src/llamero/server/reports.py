@@ -11,7 +11,7 @@ import contextlib
 import logging
 import threading
 import time
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Sequence
 
 import msgspec
 from starlette.requests import Request
@@ -20,13 +20,19 @@ from starlette.responses import Response
 from ..dialects.gojson import encode
 from ..dialects.native import write_error
 from ..messages import Found, Progress
-from .answers import BARE_JSON, NDJSON, Lines, unless_gone
+from .answers import BARE_JSON, NDJSON, Lines, unless_gone, warning_headers, with_headers
 
 log = logging.getLogger(__name__)
 
 Report = Callable[[Progress], None]
 Work = Callable[[Report, Callable[[], bool]], object]
 """Called in a thread with where to report to and a way to ask whether it was cancelled."""
+
+MAX_WORK = 64
+"""Pieces of work that go on at once, each on a thread of its own, perhaps for hours. More wait, so that the threads of
+the process are never all taken."""
+
+_free = asyncio.Semaphore(MAX_WORK)
 
 
 class ProgressLine(msgspec.Struct, omit_defaults=True):
@@ -41,44 +47,49 @@ class ProgressLine(msgspec.Struct, omit_defaults=True):
 
 
 class Shared:
-    """One piece of work and everybody who follows it. It is cancelled when nobody does any more."""
+    """One piece of work and everybody who follows it. It begins with the first one, and is cancelled after the last."""
 
     def __init__(self, work: Work) -> None:
+        self._work = work
         self._loop = asyncio.get_running_loop()
         self._seen: dict[str, Progress] = {}
         """The latest report of each status and digest, for those who join late."""
         self._followers: set[asyncio.Queue[Progress | None]] = set()
         self._cancelled = threading.Event()
-        self._task = asyncio.create_task(self._run(work))
-        self._task.add_done_callback(
-            lambda task: task.cancelled() or task.exception()
-        )  # somebody may not be there to hear
+        self._task: asyncio.Task[None] | None = None
 
     @property
     def joinable(self) -> bool:
         """Whether it still runs and is meant to."""
-        return not (self._task.done() or self._cancelled.is_set())
+        return not (self._cancelled.is_set() or (self._task is not None and self._task.done()))
 
     async def follow(self) -> AsyncGenerator[Progress, None]:
         """All reports so far and to come; raises what the work raises."""
+        task = self._task = self._task or self._begin()
         queue: asyncio.Queue[Progress | None] = asyncio.Queue()
         for progress in self._seen.values():
             queue.put_nowait(progress)
-        if self._task.done():
+        if task.done():
             queue.put_nowait(None)
         self._followers.add(queue)
         try:
             while (step := await queue.get()) is not None:
                 yield step
-            await asyncio.shield(self._task)
+            await asyncio.shield(task)
         finally:
             self._followers.discard(queue)
-            if not self._followers and not self._task.done():
+            if not self._followers and not task.done():
                 self._cancelled.set()
 
-    async def _run(self, work: Work) -> None:
+    def _begin(self) -> asyncio.Task[None]:
+        task = asyncio.create_task(self._run())
+        task.add_done_callback(lambda done: done.cancelled() or done.exception())  # nobody may be there to hear it
+        return task
+
+    async def _run(self) -> None:
         try:
-            await asyncio.to_thread(work, self._report, self._cancelled.is_set)
+            async with _free:
+                await asyncio.to_thread(self._work, self._report, self._cancelled.is_set)
         finally:
             for queue in self._followers:
                 queue.put_nowait(None)
@@ -92,24 +103,28 @@ class Shared:
             queue.put_nowait(progress)
 
 
-async def report(request: Request, steps: AsyncGenerator[Progress, None], *, stream: bool) -> Response:
+async def report(
+    request: Request, steps: AsyncGenerator[Progress, None], *, stream: bool, warnings: Sequence[str] = ()
+) -> Response:
     """The reply for some work: a line per step, or (not streaming) the last step alone."""
     try:
-        return await unless_gone(request, _report(request, steps, stream=stream))
+        return await unless_gone(request, _report(request, steps, stream, warning_headers(warnings)))
     except BaseException:
         await steps.aclose()
         raise
 
 
-async def _report(request: Request, steps: AsyncGenerator[Progress, None], *, stream: bool) -> Response:
+async def _report(
+    request: Request, steps: AsyncGenerator[Progress, None], stream: bool, headers: Sequence[tuple[str, str]]
+) -> Response:
     first = await anext(steps)
     if stream:
-        return Lines(_lines(first, steps), NDJSON, write_error, (), request)
+        return Lines(_lines(first, steps), NDJSON, write_error, headers, request)
     last = first
     async with contextlib.aclosing(steps):
         async for each in steps:
             last = each
-    return Response(_line(last), media_type=BARE_JSON)
+    return with_headers(Response(_line(last), media_type=BARE_JSON), headers)
 
 
 async def _lines(first: Progress, steps: AsyncGenerator[Progress, None]) -> AsyncGenerator[bytes, None]:

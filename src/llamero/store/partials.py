@@ -13,6 +13,7 @@ import re
 import stat
 import sys
 import threading
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Literal
@@ -187,6 +188,16 @@ def states(blobs: Blobs, digest: Digest) -> dict[int, bytes]:
     """What somebody else who works on this blob has written down: part number and content of each state file."""
     target = blobs.path(digest)
     return _states(target.with_name(target.name + "-partial"))
+
+
+def disk_bytes(blobs: Blobs, digest: Digest) -> int:
+    """What an unfinished blob takes on the disk so far; 0 on systems that do not tell."""
+    target = blobs.path(digest)
+    found_bytes = 0
+    for suffix in ("-partial", ".tmp"):
+        with suppress(OSError):  # most often there is none
+            found_bytes += 512 * getattr(os.lstat(target.with_name(target.name + suffix)), "st_blocks", 0)
+    return found_bytes
 
 
 def _is_at(descriptor: int, path: Path) -> bool:

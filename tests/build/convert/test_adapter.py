@@ -246,6 +246,7 @@ Q = f"{PREFIX}model.layers.0.self_attn.q_proj"
         ({f"{Q}.lora_B.weight": np.ones((64, 5), "f4")}, "the two matrices of 'model.layers.0.*' differ in rank"),
         ({f"{Q}.lora_B.weight": np.ones((32, 4), "f4")}, r"shapes \[4, 64\] and \[32, 4\], the base model calls for"),
         ({f"{Q}.lora_A.weight": np.ones(4, "f4")}, "q_proj.lora_A.weight' is not supported"),
+        ({f"{Q}.lora_A.default.weight": np.ones((4, 64), "f4")}, "duplicate tensor name '.*q_proj.lora_A"),
         ({f"{Q}.lora_A.weight": None}, "only one of the two matrices of 'model.layers.0.self_attn.q_proj'"),
         (
             {

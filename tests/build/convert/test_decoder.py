@@ -144,6 +144,14 @@ def test_experts_are_stacked_by_their_numbers(converted) -> None:
     }
 
 
+def test_experts_of_different_types_are_refused(converted) -> None:
+    model = TinyDecoder.load("mixtral")
+    name = "model.layers.0.block_sparse_moe.experts.2.w1.weight"
+    model.files["second.safetensors"] = pack({name: model.tensors.pop(name)}, "BF16")
+    with pytest.raises(BadRequest, match=r"the tensors that make 'blk\.0\.ffn_gate_exps\.weight' have different types"):
+        converted(model)
+
+
 def test_norms_of_gemma_are_stored_whole(converted) -> None:
     model = TinyDecoder.load("gemma3")
     model.tensors["model.norm.weight"] = np.full(64, 0.25, "f4")
@@ -169,6 +177,25 @@ def test_older_names_of_the_rotation_mean_the_same(llama: TinyDecoder, converted
     llama.config["rope_theta"] = rope.pop("rope_theta")
     llama.config["rope_scaling"] = {"type": rope.pop("rope_type"), **rope}
     assert converted(llama).read_bytes() == newer
+
+
+def test_older_words_for_the_rhythm_of_gemma_mean_the_same(converted) -> None:
+    model = TinyDecoder.load("gemma3")
+    model.config["layer_types"] = (["sliding_attention"] * 2 + ["full_attention"]) * 2
+    model.config["rope_parameters"] = {
+        "full_attention": {"rope_theta": 500_000.0, "rope_type": "linear", "factor": 8.0},
+        "sliding_attention": {"rope_theta": 5_000.0, "rope_type": "default"},
+    }
+    newer = converted(model).read_bytes()
+    for key in ("layer_types", "rope_parameters", "_sliding_window_pattern"):
+        del model.config[key]
+    model.config |= {
+        "sliding_window_pattern": 3,
+        "rope_theta": 500_000.0,
+        "rope_scaling": {"type": "linear", "factor": 8.0},
+        "rope_local_base_freq": 5_000.0,
+    }
+    assert converted(model).read_bytes() == newer
 
 
 # --- what is missing, left over, or of another shape ---
@@ -325,7 +352,7 @@ LLAMA3 = {"rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_fr
         ("gemma3", {"layer_types": ["full_attention", "sliding_attention"] * 3}, "these 'layer_types'"),
         ("gemma3", {"final_logit_softcapping": 30.0}, "final_logit_softcapping '30.0' is not supported"),
         ("gemma3", {"use_bidirectional_attention": True}, "use_bidirectional_attention 'True'"),
-        ("gemma3", {"rope_local_base_freq": 0}, "'rope_local_base_freq' must be a number above 0"),
+        ("gemma3", {"rope_parameters": {}, "rope_local_base_freq": 0}, "'rope_local_base_freq' must be a number"),
         ("gemma3", {"sliding_window": 1 << 40}, "'sliding_window' must be an integer"),
         ("phi3", {"head_dim": 32}, "'head_dim' times 'num_attention_heads' must be 'hidden_size'"),
         ("phi3", {"rope_parameters": {"rope_type": "yarn", "factor": 2}}, "rope_type 'yarn' is not supported"),

@@ -119,7 +119,10 @@ def _pairs(checkpoint: Checkpoint) -> dict[str, _Pair]:
             raise BadRequest(f"tensor {name!r} is not supported: it is no matrix of a LoRA adapter")
         letter = match["peft"] or match["mlx"].upper()
         module = plain_name(match["module"] + ".").removesuffix(".")
-        halves.setdefault(module, {})[letter] = source if match["peft"] else _Turned(source)
+        half = halves.setdefault(module, {})
+        if letter in half:
+            raise BadRequest(f"duplicate tensor name {name!r} was found for this adapter")
+        half[letter] = source if match["peft"] else _Turned(source)
     pairs = {}
     for module, half in halves.items():
         if half.keys() != {"A", "B"}:

@@ -135,6 +135,8 @@ def stacked(
     """The values of `sources`, which have one shape and type, one behind the other, as a tensor of `shape`."""
     if 0 in shape or len(shape) > MAX_GGUF_DIMENSIONS:
         raise InvalidModelFile(f"tensor {name!r} has an unsupported shape {list(shape)}")
+    if len({source.dtype for source in sources}) != 1:
+        raise BadRequest(f"the tensors that make {name!r} have different types")
     kind = type_of(name, sources[0], len(shape))
 
     def blocks() -> Iterator[Array]:

@@ -41,7 +41,9 @@ def _metadata(config: Config, sizes: Sizes) -> Metadata:
 def _local_base(config: Config) -> float:
     """Blocks with a window rotate at a pace of their own, which is never scaled."""
     if config.object("rope_parameters").has("sliding_attention"):
-        return float(rope.metadata(rope.settings(config, "sliding_attention"), ())["rope.freq_base"])
+        settings = rope.settings(config, "sliding_attention")
+        settings.only("rope_type", "default")
+        return rope.base(settings)
     return config.positive("rope_local_base_freq", most=rope.MAX_BASE, default=rope.DEFAULT_BASE)  # older files
 
 

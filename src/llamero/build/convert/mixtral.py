@@ -27,5 +27,6 @@ DECODER = Decoder(
     metadata=llama.metadata,
     extra=llama.frequencies,
     experts=("num_local_experts",),
+    defaults={"rms_norm_eps": 1e-5, "rope_theta": 1_000_000.0},
 )
 FAMILY = DECODER.family

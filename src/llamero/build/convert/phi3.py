@@ -48,5 +48,6 @@ DECODER = Decoder(
     weights=weights,
     metadata=_metadata,
     extra=_factors,
+    defaults={"rms_norm_eps": 1e-5},
 )
 FAMILY = DECODER.family
