@@ -10,7 +10,7 @@ import pytest
 SOURCE = Path(__file__).parents[1] / "src" / "llamero"
 
 FLOORS = (
-    ("errors", "config", "durations", "names", "options", "messages"),
+    ("errors", "config", "durations", "sizes", "names", "options", "messages"),
     ("gguf", "modelfile", "template", "chat", "dialects"),
     ("child", "store", "registry", "engines", "client"),
     ("build", "scheduler"),

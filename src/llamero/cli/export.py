@@ -18,11 +18,11 @@ from typing import Self
 from ..client import UPLOAD_BLOCK_BYTES, Client, Download
 from ..errors import BadRequest, ClientError, DiskFull, LlameroError, ServerAnswered
 from ..names import Digest
+from ..sizes import human_bytes
 from ..store import files, layout, tar
 from ..store.layout import Verified
 from ..store.locks import try_lock
 from .app import App
-from .format import human_bytes
 from .progress import Display, steps
 
 _BEGINNING = tar.header(layout.MARK_FILE, len(layout.MARK))

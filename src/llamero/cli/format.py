@@ -1,5 +1,6 @@
-"""How the command line writes times and tables. Durations are in `durations`, sizes in `sizes`, parameter counts in `gguf`.
+"""How the command line writes times and tables.
 
+Durations are in `durations`, sizes in `sizes`, parameter counts in `gguf`.
 Source: cli §4. Byte for byte the reference's, trailing blanks included: scripts cut columns out of these tables.
 """
 

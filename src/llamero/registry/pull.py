@@ -13,7 +13,15 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
 
 from ..config import Settings
-from ..errors import BadRequest, Forbidden, LlameroError, RegistryAnswered, RegistryError
+from ..errors import (
+    BadRequest,
+    Forbidden,
+    LlameroError,
+    ModelNotFound,
+    RegistryAnswered,
+    RegistryError,
+    StorageError,
+)
 from ..messages import Progress
 from ..names import Digest, ModelName
 from ..store import Store, partials
@@ -45,6 +53,11 @@ class PullRequest:
     limit_rate_bytes_per_s: int = 0
     dry_run: bool = False
 
+    @property
+    def scheme(self) -> str:
+        """How the registry is asked."""
+        return "http" if self.insecure else self.name.scheme
+
 
 class Puller:
     """Pulls for one server. `pull` blocks and may be called on many threads at once."""
@@ -74,6 +87,7 @@ class Puller:
                 manifest = await asyncio.wait_for(self._manifest(request, sessions), patience_s)
             except TimeoutError:
                 raise RegistryError("pull model manifest: the registry does not answer", retryable=True) from None
+            self._tell_change(request, manifest, report)
             missing = self._missing(manifest)
             if request.dry_run:
                 _preview(manifest, missing, report)
@@ -169,6 +183,17 @@ class Puller:
         self._policy.check_digest(request.name, manifest)
         return manifest
 
+    def _tell_change(self, request: PullRequest, manifest: Manifest, report: Report) -> None:
+        """Somebody else's words decide what a name means: say so when that changes (security §10.4)."""
+        name = self._store.manifests.adopt(request.target or request.name)
+        try:
+            before = self._store.manifests.read(name).manifest.digest
+        except (ModelNotFound, StorageError):
+            return
+        if before != manifest.digest:
+            log.warning("%s: manifest %s will be replaced by %s", name, before, manifest.digest)
+            report(Progress(f"manifest changed from {before[:12]} to {manifest.digest[:12]}"))
+
     # --- the blobs -------------------------------------------------------------------------------------------------
 
     def _missing(self, manifest: Manifest) -> list[Layer]:
@@ -214,7 +239,7 @@ class Puller:
             self._store.blobs.touch(digest)
         removing = None if manifest.of_type(TENSOR) else lambda: report(Progress("removing unused layers"))
         name = self._store.write(request.target or request.name, manifest.raw, removing=removing)
-        self._store.mark_pulled(replace(name, scheme=request.name.scheme), manifest.digest)
+        self._store.mark_pulled(name, manifest.digest, replace(request.name, scheme=request.scheme))
         log.info("pulled %s, manifest %s", name, manifest.digest)
 
 

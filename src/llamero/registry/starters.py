@@ -142,7 +142,7 @@ class _Fetch:
                 self.store.blobs.touch(layer.digest)
             raw = encode_manifest(config, (model, license))
             self.store.write(self.starter.name, raw, removing=lambda: self.report(Progress("removing unused layers")))
-            self.store.mark_pulled(self.starter.name, Digest.of(raw).hex)
+            self.store.mark_pulled(self.starter.name, Digest.of(raw).hex, self.starter.name)
         self.report(Progress("success"))
 
     def _stored(self) -> tuple[Layer, Layer] | None:

@@ -164,7 +164,7 @@ class Housekeeping:
         origin = self._store.pulled_as(stored)
         if origin is None:
             return finding
-        wanted = PullRequest(name=origin, pin=Digest(stored.manifest.digest), trusted=trusted)
+        wanted = PullRequest(name=origin, pin=Digest(stored.manifest.digest), target=finding.name, trusted=trusted)
         try:
             with self._store.without(finding.damaged):
                 self._transfers.refetch(wanted, tell, cancelled)
@@ -195,7 +195,7 @@ class Housekeeping:
         manifest, origin = stored.manifest, self._store.pulled_as(stored)
         if origin is None:
             return Found("made here, nothing to update", subject=subject)
-        wanted = PullRequest(name=origin, trusted=trusted)
+        wanted = PullRequest(name=origin, target=name, trusted=trusted)
         try:
             newest = self._transfers.look_up(wanted, cancelled)
             if newest.digest == manifest.digest:
@@ -203,7 +203,7 @@ class Housekeeping:
             changed = {layer.digest: layer.size_bytes for layer in newest.blobs if layer.digest not in manifest.digests}
             size = f"{len(changed)} layers, {sum(changed.values())} bytes"
             if only_check:
-                return Found(f"update available: {size}", subject=subject, level="warn", advice=f"ollama pull {name}")
+                return Found(f"update available: {size}", subject=subject, level="warn", advice=f"ollama update {name}")
             self._transfers.refetch(wanted, tell, cancelled)
             return Found(f"updated: {size}", subject=subject)
         except Cancelled:

@@ -10,10 +10,9 @@ import hashlib
 import logging
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 
-from ..errors import BlobNotFound, Busy, InvalidModelFile, ModelNotFound, StorageError
+from ..errors import BlobNotFound, Busy, InvalidModelFile, InvalidName, ModelNotFound, StorageError
 from ..names import Digest, ModelName
 from . import files, models, prune, usage
 from .blobs import Blobs
@@ -113,22 +112,23 @@ class Store:
                 self._remove(unused)
         return name
 
-    def mark_pulled(self, name: ModelName, digest: str) -> None:
-        """Remember where a manifest came from: its bytes may look as if made here, and a name on disk has no scheme."""
+    def mark_pulled(self, name: ModelName, digest: str, source: ModelName) -> None:
+        """Remember where a manifest came from: its bytes may look as if made here, a name on disk has no scheme, and
+        the model may have got another name than at its registry."""
         with files.translated("remember a pull"):
             files.make_private_folder(self._pulled)
             with self._staging.file(self._pulled) as staged:
-                staged.write(f"{name.scheme} {digest}".encode())
+                staged.write(f"{source.scheme}://{source.full} {digest}".encode())
                 staged.place(self._pull_record(name))
 
     def pulled_as(self, stored: Stored) -> ModelName | None:
         """The name, scheme included, under which a registry may have a newer one; None for what was made here."""
         try:
-            scheme, _, digest = self._pull_record(stored.name).read_text().partition(" ")
-        except (OSError, UnicodeDecodeError):
-            scheme, digest = "", ""
-        if digest == stored.manifest.digest and scheme in ("http", "https"):
-            return replace(stored.name, scheme=scheme)
+            source, _, digest = self._pull_record(stored.name).read_text().partition(" ")
+            if digest == stored.manifest.digest:
+                return ModelName.parse(source)
+        except (OSError, UnicodeDecodeError, InvalidName):
+            pass  # nothing of use is written down
         return None if stored.manifest.made_here else stored.name
 
     def _pull_record(self, name: ModelName) -> Path:
