@@ -52,6 +52,7 @@ def test_s15_leftovers_go_and_downloads_stay_for_a_week(store: Store, root: Path
         "sha256-123456": OLD_S,
         "GGUF1234": OLD_S,
         f"sha256-{'d' * 64}.tmp": OLD_S,
+        f"sha256-{'e' * 64}.tmp": 8 * DAY_S,
         "sha256-789": 60,
         resumable: 6 * DAY_S,
         f"{resumable}-0": 6 * DAY_S,
@@ -64,7 +65,7 @@ def test_s15_leftovers_go_and_downloads_stay_for_a_week(store: Store, root: Path
         place(root, name, age_s)
     (root / "blobs" / "split-gguf-1").mkdir()
     store.start()
-    kept = {"sha256-789", resumable, f"{resumable}-0", lively, f"{lively}-0", "split-gguf-1"}
+    kept = {f"sha256-{'d' * 64}.tmp", "sha256-789", resumable, f"{resumable}-0", lively, f"{lively}-0", "split-gguf-1"}
     assert model_folders.blobs(root) == kept
 
 

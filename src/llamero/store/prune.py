@@ -29,7 +29,7 @@ GRACE_NS = HOUR
 PARTIAL_GRACE_NS = 7 * 24 * HOUR
 """Interrupted downloads can be resumed for a week."""
 
-_PARTIAL = re.compile(r"(sha256-[0-9a-fA-F]{64}-partial)(-[0-9]+)?")
+_PARTIAL = re.compile(r"(sha256-[0-9a-fA-F]{64}(?:-partial|\.tmp))(-[0-9]+)?")
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +37,8 @@ class Pruned:
     names: tuple[str, ...] = ()
     """Files that were removed, or with `dry_run` would be."""
     freed_bytes: int = 0
+    refusal: str = ""
+    """Why nothing was looked for; empty when it was."""
 
 
 def rename_legacy(folder: Path) -> None:
@@ -59,7 +61,7 @@ def prune(blobs: Blobs, manifests: Manifests, *, dry_run: bool = False) -> Prune
     for stored in manifests.all():
         if isinstance(stored, StorageError):
             log.warning("corrupt manifests detected, skipping prune: %s", stored)
-            return Pruned()
+            return Pruned(refusal=f"nothing is removed while a manifest cannot be read: {stored}")
         used |= stored.manifest.digests
     names, freed_bytes = [], 0
     for path, reason in _unused(blobs, used):
