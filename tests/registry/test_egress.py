@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from ipaddress import ip_address
 
 import pytest
@@ -243,8 +244,12 @@ def test_nobody_asks_himself() -> None:
         parse_url("http://127.0.0.1:11434"),
         may_be_private=True,
         is_own_listener=lambda address, port: address.is_loopback and port == 11434,
+        exemptions=(Exemption.parse("127.0.0.0/8"),),
     )
     assert not allowed(egress, "http://127.0.0.1:11434/v2/")
+    assert allowed(egress, "http://127.0.0.1:11435/v2/")
+    named = replace(egress, exemptions=(Exemption.parse("127.0.0.1:11434"),))
+    assert allowed(named, "http://127.0.0.1:11434/v2/"), "somebody else may have our port at another address"
 
 
 def test_what_was_encrypted_stays_encrypted() -> None:

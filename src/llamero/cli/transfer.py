@@ -6,9 +6,8 @@ import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from ..client import Client
 from ..errors import BadRequest, LlameroError, ServerAnswered
-from ..messages import Found, Progress
+from ..messages import Progress
 from ..names import DEFAULT_HOST, DEFAULT_TAG, ModelName
 from .app import App
 from .findings import Findings
@@ -65,7 +64,8 @@ def push_model(app: App, name: str, *, insecure: bool, limit_rate: str, quiet: b
         with steps(app.terminal, quiet=quiet) as display:
             display.follow_create(client.push(name, insecure=insecure, limit_rate=limit_rate))
     except ServerAnswered as error:
-        if any(word in str(error).lower() for word in _REFUSALS):
+        # a 401 is our own server's, which wants a key of its own
+        if error.status != 401 and any(word in str(error).lower() for word in _REFUSALS):
             raise LlameroError(NOT_YOURS) from error
         raise
     app.terminal.out(f"\nYou can find your model at:\n\n\t{_address(name)}\n")
@@ -82,14 +82,10 @@ def _address(text: str) -> str:
 
 def update_models(app: App, names: Sequence[str], *, only_check: bool, quiet: bool) -> None:
     """All models without names. What cannot be updated is said, and makes the whole a failure at its end."""
-    client: Client = app.connect()
+    client = app.connect()
     findings = Findings(app.terminal)
-    with steps(app.terminal, quiet=quiet) as display:
-        for line in client.update(names, only_check=only_check):
-            if isinstance(line, Found):
-                findings.add(line)
-            else:
-                display.follow_pull([line])
+    with steps(app.terminal, quiet=quiet, erase=True) as display:
+        findings.follow(client.update(names, only_check=only_check), display)
     findings.show()
     if findings.failed:
         raise LlameroError(f"{findings.failed} of {len(findings)} models could not be updated")

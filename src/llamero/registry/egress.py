@@ -208,20 +208,19 @@ class Egress:
             raise Forbidden(f"{authority(source)} leads from https to http: refused")
 
     def _judge(self, host: str, port: int, address: Address | None, *, is_origin: bool) -> None:
-        if address is None:
-            reach = reach_of_name(host)
-        elif self.is_own_listener(address, port):
-            reach = Reach.NEVER
-        else:
-            reach = reach_of_address(address)
+        is_own = address is not None and self.is_own_listener(address, port)
+        reach = reach_of_name(host) if address is None else Reach.NEVER if is_own else reach_of_address(address)
         if reach is Reach.PUBLIC and is_origin and self.must_be_private:
             raise Forbidden("insecure protocol http")
         if reach is Reach.PUBLIC or (reach is Reach.PRIVATE and self.may_be_private and is_origin):
             return
         for exemption in self.exemptions:
+            if is_own and exemption.port is None:
+                continue  # a network that holds this server is not meant to make it ask itself
             if exemption.means(host, port) or (address is not None and exemption.holds(address, port)):
                 return
-        raise Forbidden(f"{host}:{port} is a {reach.value} address: {ALLOW_LIST} does not name it")
+        what = "this server itself" if is_own else f"a {reach.value} address"
+        raise Forbidden(f"{host}:{port} is {what}: {ALLOW_LIST} does not name it")
 
 
 # --- names to addresses --------------------------------------------------------------------------------------------

@@ -58,7 +58,10 @@ class Body:
         while True:
             with translated("GET", self._response.url), _patience():
                 async with asyncio.timeout(self._stall_s):
-                    data = await self._response.content.readany()
+                    # as it came from the socket; `readany` would copy several blocks into one
+                    data, is_chunks_end = await self._response.content.readchunk()
+            if is_chunks_end and not data:
+                continue
             if not data:
                 raise RegistryError("unexpected EOF", retryable=True)
             if self._skip_bytes < len(data):

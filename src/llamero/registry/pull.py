@@ -60,7 +60,7 @@ class PullRequest:
 
 
 class Puller:
-    """Pulls for one server. `pull` blocks and may be called on many threads at once."""
+    """Pulls for one server, in any number of event loops at once."""
 
     def __init__(self, store: Store, settings: Settings, network: Network, rate: RateLimit) -> None:
         self._store = store
@@ -92,7 +92,10 @@ class Puller:
             if request.dry_run:
                 _preview(manifest, missing, report)
             else:
-                self._store.blobs.require_space(sum(map(self._lacking_bytes, missing)))
+                blobs = self._store.blobs
+                blobs.require_space(
+                    sum(partials.lacking_bytes(blobs, layer.digest, layer.size_bytes) for layer in missing)
+                )
                 peers = await self._neighbours(stack, request, report) if missing else []
                 with self._store.hold(manifest.digests):
                     await self._fetch(request, manifest, [*peers, *sessions], report)
@@ -102,7 +105,7 @@ class Puller:
     # --- whom to ask -----------------------------------------------------------------------------------------------
 
     def registry(self, name: ModelName, *, insecure: bool, trusted: bool) -> Origin:
-        """Where the registry of a name is asked. RegistryError for plain http, Forbidden by policy."""
+        """Where the registry of a name is asked. Forbidden by policy."""
         self._policy.check_host(name)
         scheme = "http" if insecure else name.scheme
         url = f"{scheme}://{name.host}"
@@ -200,10 +203,6 @@ class Puller:
         blobs = {layer.digest: layer for layer in manifest.blobs}
         return [layer for layer in blobs.values() if not self._store.blobs.has(layer.digest, layer.size_bytes)]
 
-    def _lacking_bytes(self, layer: Layer) -> int:
-        """What the disk must still take in: an interrupted download has its place already."""
-        return max(0, layer.size_bytes - partials.disk_bytes(self._store.blobs, layer.digest))
-
     async def _fetch(
         self, request: PullRequest, manifest: Manifest, sources: Sequence[Session], report: Report
     ) -> None:
@@ -261,4 +260,3 @@ def _preview(manifest: Manifest, missing: Sequence[Layer], report: Report) -> No
         report(Progress(f"pulling {layer.digest.short}", str(layer.digest), layer.size_bytes, completed))
     to_fetch = sum(layer.size_bytes for layer in missing)
     report(Progress(f"dry run: {to_fetch} of {manifest.size_bytes} bytes would be fetched"))
-    report(Progress("success"))

@@ -77,7 +77,8 @@ async def download_many(
     many = _Many(store, sources, max(1, streams), pace, tuning)
     different = {layer.digest: layer for layer in layers}.values()
     missing = [layer for layer in different if not store.blobs.has(layer.digest, layer.size_bytes)]
-    store.blobs.require_space(sum(layer.size_bytes for layer in missing))
+    lacking = (partials.lacking_bytes(store.blobs, layer.digest, layer.size_bytes) for layer in missing)
+    store.blobs.require_space(sum(lacking))
     reporter = asyncio.create_task(every(tuning.report_s, lambda: report(many.completed_bytes)))
     try:
         async with asyncio.TaskGroup() as group:

@@ -35,7 +35,7 @@ async def _watched(work: Coroutine[Any, Any, _T], cancelled: Callable[[], bool])
                 raise Cancelled
     finally:
         task.cancel()
-        await asyncio.wait([task])
+        await asyncio.gather(task, return_exceptions=True)  # takes note of how it ended, too
 
 
 def _new_loop() -> Callable[[], asyncio.AbstractEventLoop] | None:

@@ -41,9 +41,9 @@ class Tuning:
     """What a killed process loses at most (S-109)."""
     tend_s: float = 0.5
     """How often speeds are measured, the disk is made to write, and requests are added."""
-    first_requests: int = 2
-    """Requests at the start. They double as long as that pays: few of them finish the blob's beginning first, which is
-    verified meanwhile, and a line that is full with them gains nothing by more."""
+    first_requests: int = 1
+    """Requests at the start. They double as long as that pays: a line that is full with few gains nothing by more, and
+    with few the blob's beginning is there first, which is verified meanwhile."""
     pays: float = 1.25
     """So many times the speed is what more requests must have brought."""
     fast_bytes_per_s: float = 400e6

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import asyncio
 import ipaddress
-from collections.abc import AsyncGenerator, Callable
-from contextlib import aclosing
+import logging
+from collections.abc import AsyncGenerator, Callable, Iterator
+from contextlib import aclosing, contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,7 +20,7 @@ from ..build.convert import convert_in_child
 from ..config import Settings, is_base_url, parse_size
 from ..dialects import native
 from ..dialects.gojson import decode
-from ..errors import BadRequest, InvalidName, RegistryError
+from ..errors import BadRequest, Cancelled, InvalidName, LlameroError, RegistryError
 from ..messages import Progress
 from ..names import Digest, ModelName, split_source
 from ..registry import starters, thread
@@ -32,6 +33,8 @@ from ..store import Store
 from ..store.manifests import Manifest
 from .addresses import Address
 from .reports import Report, Shared, report
+
+log = logging.getLogger(__name__)
 
 STARTER_PATIENCE_S = 3.0
 """How long a registry may take to answer before a starter comes from the package index (DESIGN: offline works)."""
@@ -71,7 +74,9 @@ class Transfers:
         trusted = is_at_this_machine(request)
 
         def work(tell: Report, cancelled: Callable[[], bool]) -> None:
-            thread.run(self._push(_pushed_name(text, tell), asked, trusted, tell), cancelled)
+            name = _pushed_name(text, tell)
+            with _logged(f"push of {name}"):
+                thread.run(self._push(name, asked, trusted, tell), cancelled)
             tell(SUCCESS)
 
         return await report(request, Shared(work).follow(), stream=asked.stream is not False, warnings=warnings)
@@ -111,7 +116,7 @@ class Transfers:
         shared = self._running.get(key)
         if shared is None or not shared.joinable:
             shared = self._running[key] = Shared(
-                lambda tell, cancelled: self._fetch(wanted, only_starter, tell, cancelled)
+                lambda tell, cancelled: self._pull(wanted, only_starter, tell, cancelled)
             )
         try:
             async with aclosing(shared.follow()) as steps:
@@ -120,6 +125,10 @@ class Transfers:
         finally:
             if self._running.get(key) is shared and not shared.joinable:
                 del self._running[key]
+
+    def _pull(self, wanted: PullRequest, only_starter: bool, tell: Report, cancelled: Callable[[], bool]) -> None:
+        with _logged(f"pull of {wanted.name}"):
+            self._fetch(wanted, only_starter, tell, cancelled)
 
     def _fetch(self, wanted: PullRequest, only_starter: bool, tell: Report, cancelled: Callable[[], bool]) -> None:
         starter = None if wanted.target or wanted.pin or wanted.dry_run else starters.find(wanted.name)
@@ -146,6 +155,19 @@ class Transfers:
             convert_in_child(folder, output, lambda completed, total: None, cancelled=cancelled)
 
         starters.fetch(starter, self._store, tell, convert=convert, cancelled=cancelled)
+
+
+@contextmanager
+def _logged(what: str) -> Iterator[None]:
+    """Say in the log how it ended when it failed: a stream has its status 200 long before."""
+    try:
+        yield
+    except Cancelled:
+        log.info("%s: cancelled, what has arrived stays", what)
+        raise
+    except LlameroError as error:
+        log.warning("%s: %s", what, error)
+        raise
 
 
 def is_at_this_machine(request: Request) -> bool:
