@@ -16,9 +16,9 @@ from ...errors import LlameroError
 from ..grammar import check_grammar
 from .enforced import for_engine
 from .satisfiable import check_satisfiable
-from .subschemas import MAX_DEPTH, Place, refuse, take_apart
+from .subschemas import MAX_DEPTH, Place, SchemaRefused, refuse, take_apart
 
-__all__ = ["check_grammar", "check_schema", "for_engine", "parse_format"]
+__all__ = ["SchemaRefused", "check_grammar", "check_schema", "for_engine", "parse_format"]
 
 MAX_BYTES = 256 * 1024
 """A schema written compactly (security §5)."""
@@ -58,8 +58,8 @@ def _go_escape(code: int) -> str:
 def check_schema(schema: dict[str, Any]) -> None:
     """Refuse a schema that is malformed, that no value satisfies, or that passes our limits.
 
-    Raises BadRequest `invalid format: <JSON pointer of the part>: <reason>`. Takes time linear in the schema, but for
-    parts that are merged, which are counted and limited.
+    Raises SchemaRefused `invalid format: <JSON pointer of the part>: <reason>`. Takes time linear in the schema, but
+    for parts that are merged, which are counted and limited.
     """
     _check_size(schema)
     check_satisfiable(take_apart(schema))

@@ -79,8 +79,16 @@ class Place:
         return pointer if len(pointer) <= MAX_POINTER else f"{pointer[:MAX_POINTER]}…"
 
 
+class SchemaRefused(BadRequest):
+    """A schema at fault, in the words for a request's `format`; schemas from elsewhere are told of by `fault`."""
+
+    def __init__(self, place: Place, reason: str) -> None:
+        self.fault = f"{place}: {reason}"
+        super().__init__(f"invalid format: {self.fault}")
+
+
 def refuse(place: Place, reason: str) -> NoReturn:
-    raise BadRequest(f"invalid format: {place}: {reason}")
+    raise SchemaRefused(place, reason)
 
 
 @dataclass(slots=True, eq=False)
