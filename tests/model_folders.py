@@ -34,7 +34,7 @@ def make_older(path: Path, age_s: float) -> None:
 
 def manifest_path(root: Path, name: str) -> Path:
     """`m`, `m:tag`, `ns/m:tag` or `host/ns/m:tag` in the tree."""
-    base, _, tag = name.partition(":")
+    base, _, tag = name.rpartition(":") if name.rfind(":") > name.rfind("/") else (name, "", "")
     parts = base.split("/")
     return (root / "manifests").joinpath(*["registry.ollama.ai", "library"][: 3 - len(parts)], *parts, tag or "latest")
 

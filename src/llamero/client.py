@@ -94,6 +94,8 @@ class ModelUsage(NamedTuple):
 
 class DiskUsage(NamedTuple):
     models: list[ModelUsage]
+    without: list[ModelUsage]
+    """Those of them that were named, in that order."""
     models_bytes: int
     disk_bytes: int
     saved_bytes: int
@@ -391,17 +393,8 @@ class Client:
     def usage(self, without: Sequence[str] = ()) -> DiskUsage:
         """What the models take; `freed_bytes` is what removing `without`, all together, would free."""
         reply = self._json("POST", "/api/llamero/usage", {"without": list(without)})
-        models = [
-            ModelUsage(
-                str(each.get("name", "")),
-                _count(each, "size"),
-                _count(each, "own"),
-                tuple(map(str, _list(each.get("shared_with")))),
-            )
-            for each in _objects(reply.get("models"))
-        ]
         totals = (_count(reply, key) for key in ("models_size", "disk_size", "saved", "unused", "freed"))
-        return DiskUsage(models, *totals)
+        return DiskUsage(_usages(reply.get("models")), _usages(reply.get("without")), *totals)
 
     def models_folder(self) -> str:
         """Where the server keeps its models; only a server on this machine tells."""
@@ -600,6 +593,18 @@ def _mapping(value: Any) -> dict[str, Any]:
 
 def _objects(value: Any) -> list[dict[str, Any]]:
     return [entry for entry in _list(value) if isinstance(entry, dict)]
+
+
+def _usages(value: Any) -> list[ModelUsage]:
+    return [
+        ModelUsage(
+            str(each.get("name", "")),
+            _count(each, "size"),
+            _count(each, "own"),
+            tuple(map(str, _list(each.get("shared_with")))),
+        )
+        for each in _objects(value)
+    ]
 
 
 def _header_warnings(response: http.client.HTTPResponse) -> list[str]:

@@ -12,6 +12,7 @@ It maps nothing to bytes: a dialect writes an error's text, the CLI prints it an
       NotSupported          501
       Busy                  503   (queue full; carries Retry-After)
       StorageError          500   (a full disk is 507)
+      TemplateError         500   (400 where the template itself is what was sent)
       EngineError           500   LoadFailed (with the log tail), EngineDied, EngineGone, OutOfMemory
       RegistryError         500   (502 towards clients of a proxy; `retryable`)
         RegistryAnswered    500   (with the status that the registry gave)
@@ -142,6 +143,10 @@ class Busy(LlameroError):
     @property
     def headers(self) -> Mapping[str, str]:
         return {"Retry-After": str(self.retry_after_s)}
+
+
+class TemplateError(LlameroError):
+    """A Go template that cannot be parsed or executed; the text is Go's, or names the limit that was reached."""
 
 
 class StorageError(LlameroError):

@@ -23,6 +23,23 @@ class Outcome:
 Ollama = Callable[..., Outcome]
 
 
+def command(host: str, home: Path) -> Ollama:
+    """The command line for the server at that address."""
+
+    def run(*argv: str, stdin: str = "", env: Mapping[str, str] | None = None) -> Outcome:
+        out, err = io.StringIO(), io.StringIO()
+        status = main(
+            argv,
+            env={"OLLAMA_HOST": host, "HOME": str(home)} | dict(env or {}),
+            stdin=io.TextIOWrapper(io.BytesIO(stdin.encode())),
+            stdout=out,
+            stderr=err,
+        )
+        return Outcome(status, out.getvalue(), err.getvalue())
+
+    return run
+
+
 @pytest.fixture
 def server() -> Iterator[ScriptedServer]:
     with ScriptedServer() as server:
@@ -33,15 +50,4 @@ def server() -> Iterator[ScriptedServer]:
 def ollama(server: ScriptedServer, tmp_path: Path) -> Ollama:
     """`ollama("run", "m", "hi", stdin="…")`, with nothing being a terminal."""
 
-    def run(*argv: str, stdin: str = "", env: Mapping[str, str] | None = None) -> Outcome:
-        out, err = io.StringIO(), io.StringIO()
-        status = main(
-            argv,
-            env={"OLLAMA_HOST": server.address, "HOME": str(tmp_path)} | dict(env or {}),
-            stdin=io.TextIOWrapper(io.BytesIO(stdin.encode())),
-            stdout=out,
-            stderr=err,
-        )
-        return Outcome(status, out.getvalue(), err.getvalue())
-
-    return run
+    return command(server.address, tmp_path)

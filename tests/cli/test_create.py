@@ -236,7 +236,7 @@ def test_ctrl_c_does_not_wait_for_a_silent_server(server: ScriptedServer, tmp_pa
         env=os.environ | {"OLLAMA_HOST": server.address},
         stderr=subprocess.PIPE,
     )
-    assert server.asked(2)
+    assert server.asked(3)  # the heartbeat, the question where the models are, and the blob
     process.send_signal(signal.SIGINT)
     assert process.communicate(timeout=5) == (None, b"gathering model components\n")
     assert process.returncode == 130

@@ -8,7 +8,6 @@ import pytest
 
 from llamero.cli.format import columns, printable, relative_time, table
 
-
 NOW = datetime(2026, 8, 21, 12, tzinfo=UTC)
 HOUR, DAY = timedelta(hours=1), timedelta(days=1)
 

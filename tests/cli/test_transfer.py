@@ -36,7 +36,6 @@ PUSHED = [
         ([], {}),
         (["--insecure"], {"insecure": True}),
         (["--as", "mine:v1"], {"as": "mine:v1"}),
-        (["--dry-run"], {"dry_run": True}),
         (["--limit-rate=5MB"], {"limit_rate": "5MB"}),
         (["--from-peer", "http://box:11434"], {"from_peer": "http://box:11434"}),
         (["--starter"], {"starter": True}),
@@ -48,6 +47,26 @@ def test_the_flags_of_a_pull(ollama: Ollama, server: ScriptedServer, flags: list
     done = ollama("pull", "m", *flags)
     assert (done.status, done.out) == (0, "")
     assert server.body("POST /api/pull") == {"model": "m"} | fields
+
+
+def test_a_dry_run_shows_the_layers_and_the_total(ollama: Ollama, server: ScriptedServer) -> None:
+    """The first line of a layer tells its size, the second that it is here."""
+    big, small = (
+        {"status": "pulling x", "digest": f"sha256:{digit * 64}", "total": n}
+        for digit, n in (("a", 5 * 10**9), ("b", 1500))
+    )
+    last = {"status": "dry run: 5000000000 of 5000001500 bytes would be fetched"}
+    lines = [{"status": "pulling manifest"}, big, small, small | {"completed": 1500}, last, {"status": "success"}]
+    server.replies["POST /api/pull"] = Reply(lines=lines)
+    done = ollama("pull", "m", "--dry-run")
+    assert (done.status, done.err) == (0, "")
+    assert done.out == (
+        "LAYER           SIZE      STATE    \n"
+        "aaaaaaaaaaaa    5 GB      to fetch    \n"
+        "bbbbbbbbbbbb    1.5 KB    here        \n"
+        "5 GB of 5.0 GB would be fetched\n"
+    )
+    assert server.body("POST /api/pull") == {"model": "m", "dry_run": True}
 
 
 def test_what_a_pull_says_off_a_terminal(ollama: Ollama, server: ScriptedServer) -> None:

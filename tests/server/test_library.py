@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from tests import model_folders
 from tests.gguf_files import tiny_llama
 from tests.running import Reply, Server
 
@@ -270,3 +271,24 @@ def test_s98_other_programs_changes_are_seen_at_once(server: Server, tmp_path: P
     assert "foreign:latest" in tags(server)
     (library / "foreign" / "latest").unlink()
     assert "foreign:latest" not in tags(server)
+
+
+def test_s23_a_blob_that_is_a_link(server: Server, tmp_path: Path) -> None:
+    """S-23: show, run and create-from go through it, and deleting the models removes the link alone."""
+    target = tmp_path / "weights.gguf"
+    target.write_bytes(tiny_llama({"general.name": "linked"}))
+    model_folders.add(server.models, "linked", target.read_bytes(), config={"model_format": "gguf"})
+    blob = server.models / "blobs" / f"sha256-{hashlib.sha256(target.read_bytes()).hexdigest()}"
+    blob.unlink()
+    blob.symlink_to(target)
+    assert server.post("/api/show", {"model": "linked"}).json()["model_info"]["llama.block_count"] == 1
+    assert create(server, model="derived", system="s", **{"from": "linked"}).json() == {"status": "success"}
+    for name in ("linked", "derived"):
+        answer = server.post("/api/generate", {"model": name, "prompt": "a", "options": {"num_predict": 1}})
+        assert answer.lines()[-1]["done"] is True
+    server.unload_all()
+    for name in ("linked", "derived"):
+        assert blob.is_symlink()
+        assert delete(server, name).status == 200
+    assert not os.path.lexists(blob)
+    assert target.read_bytes() == tiny_llama({"general.name": "linked"})

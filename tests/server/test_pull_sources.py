@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from llamero.names import Digest
 from llamero.registry.identity import ensure_key_pair
 from tests import model_folders
 from tests.registry.model_registry import Answer, ModelRegistry, digest_of
@@ -229,6 +230,26 @@ def test_x95_only_pinned_models_come_in(tmp_path: Path, registry: ModelRegistry)
         changed = f"manifest changed from {good.digest[7:19]} to {other.digest[7:19]}"
         assert pull(server, model)[1] == {"status": changed}
         assert stored(server, f"{registry.host}/library/m") == other.raw
+
+
+@pytest.mark.parametrize("flags", [{}, {"starter": True}], ids=["when the registry is away", "when asked for"])
+def test_x95_a_starter_of_the_package_index_is_no_exception(
+    tmp_path: Path, starter_models: Path, flags: dict[str, bool]
+) -> None:
+    """Partly X-95: its files are here already, so that nothing has to be fetched."""
+    models = linked_copy(starter_models, tmp_path / "models")
+    manifest = models / "manifests/registry.ollama.ai/library/smollm2/135m"
+    digest = Digest.of(manifest.read_bytes())
+    manifest.unlink()
+    refusals = {
+        "registries:hub.example": "models from registry.ollama.ai are not allowed by "
+        "LLAMERO_MODEL_POLICY=registries:hub.example",
+        "pinned": f"model 'smollm2:135m' with digest {digest} is not pinned (LLAMERO_MODEL_POLICY)",
+    }
+    for policy, refusal in refusals.items():
+        with running(tmp_path, models, LLAMERO_MODEL_POLICY=policy, OLLAMA_NOPRUNE="1", **NOWHERE) as server:
+            assert pull(server, "smollm2:135m", **flags)[-1] == {"error": refusal}
+            assert not manifest.exists()
 
 
 @pytest.mark.parametrize("policy", ["registries:hub.example, 127.0.0.1:1", "registries:", "pined", "any:127.0.0.1"])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -11,6 +11,7 @@ import pytest
 from llamero.errors import Cancelled
 from llamero.names import Digest, ModelName
 from llamero.store import Finding, Store
+from llamero.store.check import Check
 from tests import model_folders
 from tests.gguf_files import tiny_llama
 
@@ -61,9 +62,37 @@ def test_a_damaged_blob_is_found_and_named(store: Store, root: Path, damage: Cal
     assert found.advice
 
 
-def test_weights_that_no_engine_may_read(store: Store, root: Path) -> None:
+def test_weights_that_no_engine_may_read_are_not_damaged(store: Store, root: Path) -> None:
+    """To fetch the same bytes again would help nobody."""
     model_folders.add(root, "m", b"not a GGUF file")
-    assert levels(store) == {"m:latest": "fail"}
+    (found,) = store.check()
+    assert (found.level, found.damaged) == ("fail", ())
+    assert "is unusable: invalid model file" in found.text
+
+
+def test_a_size_that_is_not_the_manifests(store: Store, root: Path) -> None:
+    path = model_folders.add(root, "m", WEIGHTS)
+    path.write_bytes(path.read_bytes().replace(b'"size":%d' % len(WEIGHTS), b'"size":1'))
+    (found,) = store.check()
+    assert (found.level, found.damaged) == ("fail", (Digest.of(WEIGHTS),))
+    assert f"has {len(WEIGHTS)} bytes and not the 1 of its manifest" in found.text
+
+
+def test_what_is_mended_meanwhile_is_sound_for_the_other_models(store: Store, root: Path) -> None:
+    for name in "mn":
+        model_folders.add(root, name, WEIGHTS)
+    zeroed(blob(root))
+    check = store.check()
+    first, *others = check_and_mend(check, blob(root))
+    assert first.level == "fail"
+    assert [finding.level for finding in others] == ["ok"]
+
+
+def check_and_mend(check: Check, path: Path) -> Iterator[Finding]:
+    for finding in check:
+        yield finding
+        path.write_bytes(WEIGHTS)
+        check.mended(finding.damaged)
 
 
 def test_a_manifest_that_cannot_be_read(store: Store, root: Path) -> None:
@@ -85,10 +114,10 @@ def test_files_that_no_model_uses(store: Store, root: Path) -> None:
         (blobs / name).write_bytes(b"{}")
     assert levels(store) == {
         "m:latest": "ok",
-        Digest.of(sound).file_name: "warn",
-        Digest.of(damaged).file_name: "fail",
-        partial: "ok",
-        "stray": "warn",
+        f"blob {Digest.of(sound).short}": "warn",
+        f"blob {Digest.of(damaged).short}": "fail",
+        "download 000000000000": "ok",
+        "file stray": "warn",
     }
 
 
@@ -123,3 +152,24 @@ def test_damaged_blobs_make_room_and_come_back_after_a_failure(store: Store, roo
         blob(root).write_bytes(WEIGHTS)
     assert levels(store) == {"m:latest": "ok"}
     assert list((root / ".llamero" / "tmp").iterdir()) == []
+
+
+def test_models_that_change_while_it_looks_are_no_damage(store: Store, root: Path) -> None:
+    """One is deleted and one replaced while the first blob is read: the check may take hours."""
+    for name in ("m", "n", "o"):
+        model_folders.add(root, name, WEIGHTS, system=f"system of {name}")
+    newer = model_folders.add(root, "newer", WEIGHTS, system="newer").read_bytes()
+    changes = iter([lambda: store.delete(ModelName.parse("n")), lambda: store.write(ModelName.parse("o"), newer)])
+    stray = root / "blobs" / Digest.of(b"stray").file_name
+    stray.write_bytes(b"stray")
+
+    def change(completed: int, total: int) -> None:
+        for each in changes:
+            each()
+        stray.unlink(missing_ok=True)
+
+    assert {finding.subject: finding.level for finding in store.check(change)} == {
+        "m:latest": "ok",
+        "newer:latest": "ok",
+        "o:latest": "ok",
+    }

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from llamero.errors import StorageError
+from llamero.errors import InvalidModelFile, StorageError
 from llamero.names import Digest, ModelName
 from llamero.store import Store
 from tests import model_folders
@@ -64,7 +64,57 @@ def test_a_source_that_changes_later_is_told(store: Store, file: Path, in_place:
     with file.open("r+b") as opened:
         opened.seek(-1, os.SEEK_END)
         opened.write(b"!")
-    assert "mine.gguf, which was changed since" in store.linked.warning(digest)
+    assert "mine.gguf in place, and that file was changed" in store.linked.warning(digest)
+
+
+@pytest.mark.parametrize("in_place", [True, False])
+def test_a_change_is_news_once(store: Store, file: Path, in_place: bool) -> None:
+    digest, how = store.linked.place(file, in_place=in_place)
+    if how == "reflink":
+        pytest.skip("a reflink does not change with its source")
+    assert not store.linked.changed(digest)
+    for mtime_s in (2_000_000_000, 2_000_000_001):
+        os.utime(file, (mtime_s, mtime_s))
+        assert [store.linked.changed(digest) for _ in range(2)] == [True, False]
+    assert store.linked.warning(digest)
+
+
+@pytest.mark.parametrize("in_place", [True, False])
+def test_a_blob_that_shares_with_nobody_any_more_has_no_warning(store: Store, file: Path, in_place: bool) -> None:
+    """Another program removed it and pulled a copy, or the user removed the file that it was linked to."""
+    digest, _ = store.linked.place(file, in_place=in_place)
+    blob = store.blobs.path(digest)
+    blob.unlink()
+    blob.write_bytes(WEIGHTS)
+    assert (store.linked.warning(digest), store.linked.changed(digest)) == ("", False)
+
+
+def test_the_engine_gets_no_changed_file_unchecked(store: Store, root: Path, file: Path) -> None:
+    """Partly S-102: what its user does to the file is found before the engine reads it."""
+    raw = model_folders.add(root, "m", WEIGHTS).read_bytes()
+    store.blobs.path(DIGEST).unlink()
+    store.linked.place(file, in_place=True)
+    store.write(ModelName.parse("m"), raw)
+    store.check_weights(store.resolve(ModelName.parse("m")))
+
+    file.write_bytes(tiny_llama({"general.name": "still a model"}))
+    model = store.resolve(ModelName.parse("m"))
+    store.check_weights(model)
+    assert model.gguf is not None
+    assert model.gguf.get_str("general.name") == "still a model"
+    assert len(store.source_warnings(model)) == 1
+
+    file.write_bytes(WEIGHTS[:100])
+    model = store.resolve(ModelName.parse("m"))
+    with pytest.raises(
+        InvalidModelFile, match=r"; the model uses mine\.gguf in place, and that file was changed"
+    ) as bad:
+        store.check_weights(model)
+    assert bad.value.status == 500
+
+    file.unlink()
+    with pytest.raises(StorageError, match=r"^the model uses mine\.gguf in place, and that file is gone$"):
+        store.check_weights(store.resolve(ModelName.parse("m")))
 
 
 def test_a_source_that_is_gone_is_told(store: Store, file: Path) -> None:

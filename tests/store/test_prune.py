@@ -69,6 +69,41 @@ def test_s15_leftovers_go_and_downloads_stay_for_a_week(store: Store, root: Path
     assert model_folders.blobs(root) == kept
 
 
+HEX = "ab" * 32
+
+
+@pytest.mark.parametrize(
+    ("name", "age_s", "stays"),
+    [
+        (f"sha256-{HEX}", OLD_S, False),
+        (f"sha256-{HEX.upper()}", OLD_S, False),
+        (f"sha256-{HEX}", HOUR_S - 60, True),
+        (f"sha256-{HEX}-partial-0", OLD_S, False),  # of a download that was finished in the moment of a kill
+        (f"sha256-{HEX}-partial-0", HOUR_S - 60, True),
+        (f"sha256-{HEX}-partial-0x", OLD_S, False),
+        (f"sha256-{HEX[1:]}", OLD_S, False),
+        (f"sha512-{HEX}", OLD_S, False),
+        (".hidden", OLD_S, False),
+        ("\N{SNOWMAN}", OLD_S, False),
+        ("-rf", OLD_S, False),
+        (f"../manifests/sha256-{HEX}", OLD_S, True),
+        (f"../sha256-{HEX}", OLD_S, True),
+        (f"../.llamero/sha256-{HEX}", OLD_S, True),
+        (f"folder/sha256-{HEX}", OLD_S, True),
+    ],
+)
+def test_x33_only_old_files_in_the_folder_of_blobs_go(
+    store: Store, root: Path, name: str, age_s: float, stays: bool
+) -> None:
+    """X-33: with what a model uses, what is held and what is no file, as shown beside this."""
+    model_folders.add(root, "m", b"weights")
+    path = place(root, name, age_s)
+    used = {path.read_bytes() for path in (root / "blobs").glob("sha256-*")}
+    store.start()
+    assert path.exists() == stays
+    assert used - {b"x"} <= {path.read_bytes() for path in (root / "blobs").glob("sha256-*")}
+
+
 def test_s16_one_unreadable_manifest_stops_it(store: Store, root: Path, caplog: pytest.LogCaptureFixture) -> None:
     model_folders.add(root, "m", b"weights")
     model_folders.write(root, "broken", b'{"layers":[')
@@ -77,6 +112,7 @@ def test_s16_one_unreadable_manifest_stops_it(store: Store, root: Path, caplog: 
     with caplog.at_level(logging.WARNING):
         assert store.start().names == ()
     assert model_folders.tree(root / "blobs") == before
+    assert "model 'broken:latest'" in store.prune().refusal
     assert "corrupt manifests detected, skipping prune" in caplog.text
 
 
@@ -199,6 +235,7 @@ def test_a_second_server_leaves_the_folder_alone(store: Store, root: Path, caplo
     second = Store(root)
     with caplog.at_level(logging.WARNING):
         assert second.start().names == second.prune().names == ()
+    assert "another server uses this models folder" in second.prune().refusal
     assert "another server uses this models folder" in caplog.text
     assert model_folders.blobs(root) == {unused}
     second.blobs.put(b"it may write")

@@ -7,6 +7,7 @@ import random
 import subprocess
 import sys
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ import pytest
 from llamero.errors import BadRequest, BlobNotFound, ModelNotFound, StorageError
 from llamero.names import Digest, ModelName
 from llamero.store import Store
+from llamero.store.manifests import Stored
 from tests import model_folders
 from tests.gguf_files import tiny_llama
 
@@ -118,6 +120,105 @@ def test_copying_nothing_leaves_no_folder_behind(store: Store, root: Path) -> No
     assert not (root / "manifests").exists()
 
 
+# --- move ---
+
+
+def test_a_move_gives_the_same_manifest_another_name(store: Store, root: Path) -> None:
+    raw = model_folders.add(root, "ns/m", WEIGHTS, system="mine").read_bytes()
+    blobs = model_folders.blobs(root)
+    assert store.move(ModelName.parse("NS/M"), N) == N
+    assert model_folders.manifest_path(root, "n").read_bytes() == raw
+    assert names(store) == {"n:latest"}
+    assert model_folders.blobs(root) == blobs
+    assert not (root / "manifests" / "registry.ollama.ai" / "ns").exists()
+
+
+def test_a_move_may_change_letters_only(store: Store, root: Path) -> None:
+    raw = model_folders.add(root, "m", WEIGHTS).read_bytes()
+    assert store.move(M, ModelName.parse("M")).display == "M:latest"
+    assert names(store) == {"M:latest"}
+    assert store.resolve(M).manifest.raw == raw
+
+
+@pytest.mark.parametrize("text", ["m", "m:latest"])
+def test_a_move_onto_itself_changes_nothing(store: Store, root: Path, text: str) -> None:
+    source = model_folders.add(root, "m", WEIGHTS)
+    model_folders.make_older(source, 1000)
+    before = source.stat()
+    assert store.move(M, ModelName.parse(text)) == M
+    after = source.stat()
+    assert (after.st_mtime_ns, after.st_ino) == (before.st_mtime_ns, before.st_ino)
+
+
+def test_a_move_onto_another_model_replaces_it_and_its_blobs(store: Store, root: Path) -> None:
+    model_folders.add(root, "m", WEIGHTS)
+    model_folders.add(root, "N", tiny_llama({"general.name": "the other"}), system="of both", template="of the other")
+    model_folders.add(root, "third", WEIGHTS, system="of both")
+    assert store.move(M, N).display == "N:latest"
+    assert names(store) == {"N:latest", "third:latest"}
+    assert model_folders.blobs(root) == {file_name(content) for content in (WEIGHTS, b"{}", b"of both")}
+
+
+def test_a_move_of_nothing_changes_nothing(store: Store, root: Path) -> None:
+    model_folders.add(root, "n", WEIGHTS)
+    before = model_folders.tree(root / "manifests")
+    with pytest.raises(ModelNotFound):
+        store.move(M, N)
+    assert model_folders.tree(root / "manifests") == before
+
+
+def test_a_move_without_pruning_leaves_the_replaced_blobs(root: Path) -> None:
+    store = Store(root, no_prune=True)
+    model_folders.add(root, "m", WEIGHTS)
+    model_folders.add(root, "n", b"other weights")
+    store.move(M, N)
+    assert file_name(b"other weights") in model_folders.blobs(root)
+
+
+# --- where it came from ---
+
+
+def source_of(store: Store, name: ModelName) -> ModelName | None:
+    return store.pulled_as(store.manifests.read(name))
+
+
+def test_where_a_model_came_from(store: Store, root: Path) -> None:
+    model_folders.add(root, "made", WEIGHTS, newline=True)
+    model_folders.add(root, "pulled", WEIGHTS)
+    made, pulled = ModelName.parse("made"), ModelName.parse("pulled")
+    assert source_of(store, made) is None
+    assert source_of(store, pulled) == pulled  # by another program: its name is all there is
+    source = ModelName.parse("http://box.lan/ns/original:tag")
+    for name in (made, pulled):  # a registry's manifest may look as if made here
+        store.mark_pulled(name, store.manifests.read(name).manifest.digest, source)
+        assert source_of(store, name) == source
+
+
+def test_a_new_name_is_not_where_it_came_from(store: Store, root: Path) -> None:
+    """Otherwise an update would bring the model that a stranger has published under that name."""
+    model_folders.add(root, "m", WEIGHTS)
+    store.copy(M, N)
+    assert source_of(store, N) == M
+    store.move(N, ModelName.parse("third"))
+    assert source_of(store, ModelName.parse("third")) == M
+
+
+def test_what_was_made_here_since_came_from_nowhere(store: Store, root: Path) -> None:
+    model_folders.add(root, "m", WEIGHTS)
+    store.mark_pulled(M, store.manifests.read(M).manifest.digest, N)
+    model_folders.add(root, "m", WEIGHTS, system="mine", newline=True)
+    assert source_of(store, M) is None
+
+
+@pytest.mark.parametrize("written", [b"", b"\xff", b"../../x y", b"http://"])
+def test_a_broken_record_counts_for_nothing(store: Store, root: Path, written: bytes) -> None:
+    model_folders.add(root, "m", WEIGHTS)
+    store.mark_pulled(M, store.manifests.read(M).manifest.digest, N)
+    (record,) = (root / ".llamero" / "pulled").iterdir()
+    record.write_bytes(written)
+    assert source_of(store, M) == M
+
+
 # --- delete ---
 
 
@@ -195,6 +296,39 @@ def test_what_a_loaded_model_holds_goes_when_it_is_released(store: Store, root: 
         assert model.weights is not None
         assert model.weights.read_bytes() == WEIGHTS
     assert model_folders.blobs(root) == set()
+
+
+def test_a_model_in_use_can_be_read_to_the_end_whoever_deletes_it(store: Store, root: Path) -> None:
+    model_folders.add(root, "m", tiny_llama(), system="s")
+    with store.using(M) as model:
+        store.delete(M)
+        with pytest.raises(ModelNotFound):
+            store.resolve(M)
+        assert model.gguf is not None
+    assert model_folders.blobs(root) == set()
+
+
+@pytest.mark.parametrize("look", [lambda store: store.resolve(M).system, lambda store: len(store.list())])
+def test_a_model_that_is_replaced_while_it_is_read_is_read_again(
+    store: Store, root: Path, monkeypatch: pytest.MonkeyPatch, look: Callable[[Store], object]
+) -> None:
+    """Between reading a manifest and reading its blobs, these may be removed: then the newer version is what counts."""
+    model_folders.add(root, "m", WEIGHTS, system="older")
+    newer = model_folders.add(root, "n", WEIGHTS, system="newer").read_bytes()
+    read, reads = store.manifests.read, []
+
+    def read_and_replace(name: ModelName) -> Stored:
+        stored = read(name)
+        reads.append(stored)
+        if len(reads) == 1:
+            monkeypatch.undo()
+            store.move(N, M)
+            monkeypatch.setattr(store.manifests, "read", read_and_replace)
+        return stored
+
+    monkeypatch.setattr(store.manifests, "read", read_and_replace)
+    assert look(store) in ("newer", 1)
+    assert (reads[0].manifest.raw == newer, reads[-1].manifest.raw == newer) == (False, True)
 
 
 def test_a_released_blob_stays_when_a_model_uses_it_by_then(store: Store, root: Path) -> None:

@@ -56,7 +56,10 @@ def test_a_link_frees_nothing(store: Store, root: Path, tmp_path: Path) -> None:
     blob = max((root / "blobs").iterdir(), key=lambda path: path.stat().st_size)
     blob.rename(tmp_path / "elsewhere")
     blob.symlink_to(tmp_path / "elsewhere")
-    assert store.usage().freed_by([A]) < len(WEIGHTS)
+    usage = store.usage()
+    (model,) = usage.models
+    assert model.size_bytes > len(WEIGHTS) > usage.freed_by([A]) == model.own_bytes == usage.disk_bytes
+    assert usage.saved_bytes == len(WEIGHTS)
 
 
 def test_a_folder_that_is_not_there_takes_nothing(store: Store) -> None:

@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
-from ..messages import Found
-from .format import printable
+from collections.abc import Iterable
+
+from ..messages import Found, Progress
+from .format import columns, printable
+from .progress import Display
 from .terminal import Terminal
+
+SUBJECT_COLUMNS = 40
+"""A longer subject has its finding one blank after it, and does not push the others away."""
 
 
 class Findings:
@@ -14,9 +20,6 @@ class Findings:
         self._terminal = terminal
         self._found: list[Found] = []
 
-    def add(self, found: Found) -> None:
-        self._found.append(found)
-
     def __len__(self) -> int:
         return len(self._found)
 
@@ -24,10 +27,25 @@ class Findings:
     def failed(self) -> int:
         return sum(each.level == "fail" for each in self._found)
 
+    def follow(self, lines: Iterable[Progress], display: Display) -> None:
+        """Take in a server's lines to their end. What is no finding is progress."""
+        for line in lines:
+            if isinstance(line, Found):
+                self._found.append(line)
+            elif line.total_bytes:
+                display.bar(line.digest, line.status, line.completed_bytes, line.total_bytes)
+            elif line.status != "success":  # the findings say what came of it
+                display.status(line.status)
+
     def show(self) -> None:
         """One line each, the subjects in a column."""
-        width = max((len(each.subject) for each in self._found), default=0)
-        for each in self._found:
+        subjects = [_one_line(each.subject) for each in self._found]
+        width = max((columns(text) for text in subjects if columns(text) <= SUBJECT_COLUMNS), default=0)
+        for each, subject in zip(self._found, subjects, strict=True):
             advice = f" ({each.advice})" if each.advice else ""
-            line = f"{each.level:4}  {each.subject:{width}}  {each.status}{advice}"
-            self._terminal.out(f"{printable(line).replace(chr(10), ' ')}\n")
+            padding = " " * (width - columns(subject))
+            self._terminal.out(f"{each.level:4}  {subject}{padding}  {_one_line(each.status + advice)}\n")
+
+
+def _one_line(text: str) -> str:
+    return printable(text).replace("\n", " ")

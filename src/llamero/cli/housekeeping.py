@@ -20,7 +20,7 @@ _WILD = frozenset("*?[")
 def disk_usage(app: App) -> None:
     usage = app.connect().usage()
     rows = [
-        (each.name, human_bytes(each.size_bytes), human_bytes(each.own_bytes), ", ".join(each.shared_with) or "-")
+        (each.name, human_bytes(each.size_bytes), human_bytes(each.own_bytes), _shortened(each.shared_with))
         for each in usage.models
     ]
     for line in table(rows, ("NAME", "SIZE", "OWN", "SHARED WITH")):
@@ -31,26 +31,28 @@ def disk_usage(app: App) -> None:
     )
 
 
+def _shortened(names: Sequence[str]) -> str:
+    """The first of them: the others are in lines of their own, as they share the same."""
+    more = f" and {len(names) - 1} more" if len(names) > 1 else ""
+    return f"{names[0]}{more}" if names else "-"
+
+
 def prune(app: App, *, dry_run: bool) -> None:
     files, freed_bytes = app.connect().prune(dry_run=dry_run)
+    if not files:
+        app.terminal.out("nothing to remove: what no model uses goes when it is an hour old\n")
+        return
     for name in files:
         app.terminal.out(f"{name}\n")
     verb = "would be freed" if dry_run else "freed"
-    count = "1 file" if len(files) == 1 else f"{len(files)} files"
-    app.terminal.out(f"{count}, {human_bytes(freed_bytes)} {verb}\n")
+    app.terminal.out(f"{_count(files, 'file')}, {human_bytes(freed_bytes)} {verb}\n")
 
 
 def examine_store(app: App, *, repair: bool, quiet: bool) -> None:
     """Through the server, or without one directly: a store is examined also when its server does not start."""
     findings = Findings(app.terminal)
-    with steps(app.terminal, quiet=quiet) as display:
-        for line in _examination(app, repair=repair):
-            if isinstance(line, Found):
-                findings.add(line)
-            elif line.digest:
-                display.bar(line.digest, line.status, line.completed_bytes, line.total_bytes)
-            elif line.status != "success":
-                display.status(line.status)
+    with steps(app.terminal, quiet=quiet, erase=True) as display:
+        findings.follow(_examination(app, repair=repair), display)
     findings.show()
     if findings.failed:
         raise LlameroError(f"{findings.failed} of {len(findings)} checks failed")
@@ -71,7 +73,7 @@ def _examine_here(app: App) -> Iterable[Progress]:
     from ..store import Store
 
     store = Store(Settings.from_env(app.env).models)
-    yield Progress(f"no server answers: examining {store.root}")
+    yield Progress(f"no server answers, examining {store.root}")
     for found in store.check():
         yield Found(found.text, subject=found.subject, level=found.level, advice=found.advice)
 
@@ -116,18 +118,19 @@ def _expanded(client: Client, patterns: Sequence[str]) -> list[str]:
 
 
 def _preview(app: App, client: Client, names: Sequence[str]) -> None:
-    freed = [(name, client.usage([name]).freed_bytes) for name in names]
-    rows = [(name, human_bytes(freed_bytes)) for name, freed_bytes in freed]
-    for line in table(rows, ("NAME", "FREES")):
+    usage = client.usage(names)
+    rows = [(each.name, human_bytes(each.size_bytes), human_bytes(each.own_bytes)) for each in usage.without]
+    for line in table(rows, ("NAME", "SIZE", "OWN")):
         app.terminal.out(f"{line}\n")
-    together = client.usage(names).freed_bytes
-    count = "1 model" if len(names) == 1 else f"{len(names)} models"
-    app.terminal.out(f"{count}, {human_bytes(together)} would be freed\n")
+    app.terminal.out(f"{_count(names, 'model')}, {human_bytes(usage.freed_bytes)} would be freed\n")
 
 
 def _confirmed(app: App, names: Sequence[str]) -> bool:
     app.terminal.err(f"Remove {'it' if len(names) == 1 else 'them'}? [y/N] ")
-    return app.terminal.stdin.readline().strip().lower() in ("y", "yes")
+    answer = app.terminal.stdin.readline()
+    if not answer.endswith("\n"):
+        app.terminal.err("\n")  # the input ended, the line has not
+    return answer.strip().lower() in ("y", "yes")
 
 
 def _unload(app: App, client: Client, name: str) -> None:
@@ -139,5 +142,9 @@ def _unload(app: App, client: Client, name: str) -> None:
             app.warn(f"unable to stop model '{name}'")
 
 
+def _count(items: Sequence[str], noun: str) -> str:
+    return f"1 {noun}" if len(items) == 1 else f"{len(items)} {noun}s"
+
+
 def refuse_plain_doctor() -> None:
-    raise BadRequest("doctor examines the store so far: ollama doctor --store")
+    raise BadRequest("what is to be examined? ollama doctor --store examines the models folder")

@@ -31,7 +31,7 @@ def import_scanned(app: App, wanted: str, name: str, *, quiet: bool) -> None:
         show_scan(app, home)
         return
     found = take(app, home, wanted)
-    _create(app, name or found.name, (*found.files, *found.projectors), in_place=True, quiet=quiet)
+    _create(app, name or found.name, found.paths, in_place=True, quiet=quiet)
 
 
 def _create(app: App, name: str, files: tuple[Path, ...], *, in_place: bool, quiet: bool) -> None:

@@ -17,7 +17,7 @@ ID_DIGITS = 12
 
 
 _ORDER: Mapping[str, Callable[[ListedModel], Any]] = {
-    "name": lambda model: model.name,
+    "name": lambda model: model.name.lower(),
     "size": lambda model: -model.size_bytes,
     "modified": lambda model: -model.modified_at.timestamp(),
 }

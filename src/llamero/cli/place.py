@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from ..client import Client
-from ..errors import BadRequest, LlameroError
+from ..errors import BadRequest, LlameroError, StorageError
 from ..names import Digest
 from ..store import Store
 from .app import App
@@ -23,8 +23,11 @@ NOT_HERE = "--in-place needs a server on this machine whose models folder is you
 class Placer:
     """Links files where that is possible. This one cannot."""
 
-    def place(self, path: Path, between: Callable[[], None]) -> Digest | None:
-        """The digest of a file that is a blob now; None when it has to be sent. What `between` raises ends it."""
+    def place(self, path: Path, report: Callable[[int, int], None]) -> Digest | None:
+        """The digest of a file that is a blob now; None when it has to be sent.
+
+        `report(completed, total)` counts the bytes read; what it raises ends the work.
+        """
         return None
 
 
@@ -33,10 +36,13 @@ class Linking(Placer):
         self._store = store
         self._in_place = in_place
 
-    def place(self, path: Path, between: Callable[[], None]) -> Digest | None:
-        digest, _ = self._store.linked.place(
-            path, in_place=self._in_place and _is_gguf(path), report=lambda completed, total: between()
-        )
+    def place(self, path: Path, report: Callable[[int, int], None]) -> Digest | None:
+        try:
+            digest, _ = self._store.linked.place(path, in_place=self._in_place and _is_gguf(path), report=report)
+        except StorageError:
+            if self._in_place:
+                raise
+            return None  # what this user may not do there, the server may
         return digest
 
 

@@ -112,6 +112,11 @@ def _cut(text: str, width: int) -> str:
     return text
 
 
+def short_digest(key: str) -> str:
+    """Twelve digits; what is no digest as it is."""
+    return key.removeprefix("sha256:")[:12] if key.startswith("sha256:") else key
+
+
 # --- where it is shown ---------------------------------------------------------------------------------------------
 
 
@@ -142,8 +147,8 @@ class Display:
             if not line.digest:
                 self.status(line.status)
             elif line.completed_bytes:
-                name = line.digest.removeprefix("sha256:")[:12] if line.digest.startswith("sha256:") else line.digest
-                self.bar(line.digest, f"pulling {name}:", line.completed_bytes, line.total_bytes)
+                label = f"pulling {short_digest(line.digest)}:"
+                self.bar(line.digest, label, line.completed_bytes, line.total_bytes)
 
     def follow_create(self, lines: Iterable[Progress]) -> None:
         """The same for a create, whose sized steps have the same digest or none, but a text of their own."""
@@ -253,9 +258,9 @@ class Drawing(Display):
             self._drawn = len(lines)
 
 
-def steps(terminal: Terminal, *, quiet: bool = False) -> Display:
-    """For pull and create: what was done stays readable."""
-    return Drawing(terminal) if terminal.stderr_draws and not quiet else PlainLines(terminal)
+def steps(terminal: Terminal, *, quiet: bool = False, erase: bool = False) -> Display:
+    """For pull and create: what was done stays readable, unless `erase` leaves the screen to the results."""
+    return Drawing(terminal, erase=erase) if terminal.stderr_draws and not quiet else PlainLines(terminal)
 
 
 def waiting(terminal: Terminal, *, quiet: bool = False) -> Display:

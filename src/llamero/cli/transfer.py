@@ -9,9 +9,11 @@ from dataclasses import dataclass
 from ..errors import BadRequest, LlameroError, ServerAnswered
 from ..messages import Progress
 from ..names import DEFAULT_HOST, DEFAULT_TAG, ModelName
+from ..sizes import human_bytes
 from .app import App
 from .findings import Findings
-from .progress import steps
+from .format import table
+from .progress import short_digest, steps
 
 NOT_YOURS = "you are not authorized to push to this namespace, create the model under a namespace you own"
 _REFUSALS = ("access denied", "unauthorized")
@@ -46,6 +48,8 @@ def pull_models(app: App, names: Sequence[str], flags: PullFlags) -> None:
         )
         if flags.json:
             _print(app, lines)
+        elif flags.dry_run:
+            _preview(app, lines)
         else:
             with steps(app.terminal, quiet=flags.quiet) as display:
                 display.follow_pull(lines)
@@ -56,6 +60,21 @@ def _print(app: App, lines: Iterable[Progress]) -> None:
         fields = {"digest": line.digest, "total": line.total_bytes, "completed": line.completed_bytes}
         app.terminal.out(json.dumps({"status": line.status} | {key: value for key, value in fields.items() if value}))
         app.terminal.out("\n")
+
+
+def _preview(app: App, lines: Iterable[Progress]) -> None:
+    """The layers of a model, and what a pull would fetch (cli G-32)."""
+    layers = {line.digest: line for line in lines if line.digest}
+    missing = {digest for digest, line in layers.items() if line.completed_bytes < line.total_bytes}
+    rows = [
+        (short_digest(digest), human_bytes(line.total_bytes), "to fetch" if digest in missing else "here")
+        for digest, line in layers.items()
+    ]
+    for row in table(rows, ("LAYER", "SIZE", "STATE")):
+        app.terminal.out(f"{row}\n")
+    total_bytes = sum(line.total_bytes for line in layers.values())
+    missing_bytes = sum(layers[digest].total_bytes for digest in missing)
+    app.terminal.out(f"{human_bytes(missing_bytes)} of {human_bytes(total_bytes)} would be fetched\n")
 
 
 def push_model(app: App, name: str, *, insecure: bool, limit_rate: str, quiet: bool) -> None:

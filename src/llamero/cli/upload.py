@@ -76,7 +76,12 @@ class Uploader:
 
     def _digest(self, path: Path) -> str:
         """Hash a file; where files can be linked into the store, that too, and nothing is left to send."""
-        placed = self._placer.place(path, self._check)
+
+        def report(read_bytes: int, total_bytes: int) -> None:
+            self._check()
+            self._display.copying(f"reading {path.name}", read_bytes, total_bytes)
+
+        placed = self._placer.place(path, report)
         if placed is not None:
             return str(placed)
         hashed = sha256()

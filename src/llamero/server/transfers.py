@@ -11,6 +11,7 @@ import logging
 from collections.abc import AsyncGenerator, Callable, Iterator
 from contextlib import aclosing, contextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from starlette.requests import Request
@@ -154,7 +155,10 @@ class Transfers:
         def convert(folder: Path, output: Path) -> None:
             convert_in_child(folder, output, lambda completed, total: None, cancelled=cancelled)
 
-        starters.fetch(starter, self._store, tell, convert=convert, cancelled=cancelled)
+        policy = self._puller.policy
+        policy.check_host(starter.name)
+        admit = partial(policy.check_digest, starter.name)
+        starters.fetch(starter, self._store, tell, convert=convert, cancelled=cancelled, admit=admit)
 
 
 @contextmanager

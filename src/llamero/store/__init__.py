@@ -21,7 +21,7 @@ from .headers import Headers
 from .linked import Linked
 from .listing import Listing, Summary
 from .locks import FileLock
-from .manifests import Manifests, Stored, parse_manifest
+from .manifests import ADAPTER, MODEL, PROJECTOR, Manifest, Manifests, Stored, parse_manifest
 from .models import Model
 from .prune import Pruned
 from .staging import Staging
@@ -44,7 +44,7 @@ class Store:
         self.root = root
         self._no_prune = no_prune
         self._staging = Staging(private / "tmp")
-        self._changes = FileLock(private / "changes")
+        self._changes = FileLock(private / "changes", stand_in=root)
         self._owner = FileLock(private / "lock")
         self.blobs = Blobs(root / "blobs", self._staging)
         self.manifests = Manifests(root / "manifests", self._staging)
@@ -60,30 +60,52 @@ class Store:
         """Everything known about a model, by its name in any letter case. ModelNotFound, StorageError."""
         return self._load(self.manifests.adopt(name))
 
+    @contextmanager
+    def using(self, name: ModelName) -> Iterator[Model]:
+        """`resolve`, and for the length of the block the model's files stay, whoever deletes or replaces it."""
+        with self._held(self.manifests.adopt(name)) as stored:
+            yield self._model(stored)
+
     def list(self) -> list[Summary]:
         """Every model that can be read, newest first; another program's changes included."""
         return self._listing.summaries()
 
     def check_weights(self, model: Model) -> None:
-        """Make sure that the engine is never the first to read a model's weights. InvalidModelFile with status 500.
+        """Make sure that the engine is never the first to read a model's files.
 
         The full check is made once for each file, and again when the file that it was linked from has changed.
+        InvalidModelFile with status 500, StorageError when a file is missing: the client did nothing wrong.
         """
-        if model.weights_digest is not None:
-            if self.source_warnings(model):
-                self.headers.forget(model.weights_digest)
+        for digest in _engine_files(model.manifest):
             try:
-                self.headers.check(model.weights_digest)
-            except InvalidModelFile as error:  # stored it is no fault of the client
-                raise InvalidModelFile(error.reason, status=500) from error
+                self.headers.check(digest)
+            except InvalidModelFile as error:
+                why = self.linked.warning(digest)
+                raise InvalidModelFile(f"{error.reason}; {why}" if why else error.reason, status=500) from error
+            except BlobNotFound as error:
+                raise StorageError(self.linked.warning(digest) or f"{error}: pull or create the model again") from error
 
     def source_warnings(self, model: Model) -> tuple[str, ...]:
-        """What became of the file that the weights share their bytes with, if there is one and it was changed."""
-        warning = self.linked.warning(model.weights_digest) if model.weights_digest else ""
-        return (warning,) if warning else ()
+        """What became of the files that the model shares its bytes with, where it was changed."""
+        return tuple(filter(None, map(self.linked.warning, _engine_files(model.manifest))))
 
     def _load(self, name: ModelName) -> Model:
-        stored = self.manifests.read(name)
+        with self._held(name) as stored:
+            return self._model(stored)
+
+    @contextmanager
+    def _held(self, name: ModelName) -> Iterator[Stored]:
+        """A manifest whose blobs are held. It is looked at again then: before, they may have gone with it."""
+        while True:
+            stored = self.manifests.read(name)
+            with self.hold(stored.manifest.digests):
+                if self.manifests.read(name) == stored:
+                    yield stored
+                    return
+
+    def _model(self, stored: Stored) -> Model:
+        for digest in filter(self.linked.changed, _engine_files(stored.manifest)):
+            self.headers.forget(digest)
         return models.load(stored, blobs=self.blobs, manifests=self.manifests, headers=self.headers)
 
     # --- changing ---
@@ -116,7 +138,7 @@ class Store:
         """Remember where a manifest came from: its bytes may look as if made here, a name on disk has no scheme, and
         the model may have got another name than at its registry."""
         with files.translated("remember a pull"):
-            files.make_private_folder(self._pulled)
+            files.make_inner_folder(self._pulled)
             with self._staging.file(self._pulled) as staged:
                 staged.write(f"{source.scheme}://{source.full} {digest}".encode())
                 staged.place(self._pull_record(name))
@@ -131,6 +153,11 @@ class Store:
             pass  # nothing of use is written down
         return None if stored.manifest.made_here else stored.name
 
+    def _mark_same_source(self, name: ModelName, stored: Stored) -> None:
+        """A new name must not lead to a stranger's model of that name."""
+        if source := self.pulled_as(stored):
+            self.mark_pulled(name, stored.manifest.digest, source)
+
     def _pull_record(self, name: ModelName) -> Path:
         return self._pulled / hashlib.sha256(name.full.lower().encode()).hexdigest()
 
@@ -141,6 +168,7 @@ class Store:
             destination = self.manifests.adopt(destination)
             if destination.parts != stored.name.parts:
                 self.manifests.write(destination, stored.manifest.raw)
+                self._mark_same_source(destination, stored)
         return destination
 
     def move(self, source: ModelName, destination: ModelName) -> ModelName:
@@ -156,6 +184,7 @@ class Store:
                 return target
             replaced = self._digests_of(there) if there.parts != stored.name.parts else frozenset()
             self.manifests.write(target, stored.manifest.raw)
+            self._mark_same_source(target, stored)
             if not self.manifests.same(target, stored.name):
                 self.manifests.remove(stored.name)
             if not self._no_prune:
@@ -184,9 +213,9 @@ class Store:
         self,
         report: Callable[[int, int], None] = lambda completed, total: None,
         cancelled: Callable[[], bool] = lambda: False,
-    ) -> Iterator[Finding]:
-        """Examine everything, reading every byte: see `check.Check`. Cancelled, StorageError."""
-        return Check(self.blobs, self.manifests, self.headers, self.pulled_as, report, cancelled).findings()
+    ) -> Check:
+        """Examine everything, reading every byte, by iterating over what this returns."""
+        return Check(self.blobs, self.manifests, self.headers, self.pulled_as, report, cancelled)
 
     @contextmanager
     def without(self, damaged: Iterable[Digest]) -> Iterator[None]:
@@ -240,7 +269,7 @@ class Store:
     def prune(self, *, dry_run: bool = False) -> Pruned:
         """Remove what no model uses and nobody made within the hour; with `dry_run` only say what."""
         if not self._claim():
-            return Pruned()
+            return Pruned(refusal="another server uses this models folder: nothing is removed here")
         with self._changing():
             return prune.prune(self.blobs, self.manifests, dry_run=dry_run)
 
@@ -297,3 +326,8 @@ class Store:
                 self._remove(self._unused(free))
         except (StorageError, Busy):
             log.exception("unused blobs stay until the next prune")
+
+
+def _engine_files(manifest: Manifest) -> list[Digest]:
+    """The blobs that an engine opens; of weights the last wins."""
+    return [layer.digest for layer in (*manifest.of_type(MODEL)[-1:], *manifest.of_type(PROJECTOR, ADAPTER))]

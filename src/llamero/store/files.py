@@ -22,6 +22,10 @@ log = logging.getLogger(__name__)
 FOLDER_MODE = 0o755
 FILE_MODE = 0o644
 PRIVATE_MODE = 0o700
+RECORD_MODE = 0o600
+
+FULL = frozenset({errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC)})
+"""How the system says that the disk, or the user's share of it, is full."""
 
 _BINARY = getattr(os, "O_BINARY", 0)
 _NO_HANG = getattr(os, "O_NONBLOCK", 0)
@@ -33,7 +37,7 @@ def _storage_error(error: OSError, doing: str) -> StorageError:
     """Our error for one of the system's. The path goes to the log only: a client learns no paths (security §9.5)."""
     log.error("%s failed: %s", doing, error)
     reason = (error.strerror or "input/output error").lower()
-    if error.errno in (errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC)):
+    if error.errno in FULL:
         return DiskFull(f"{doing}: {reason}")
     if error.errno in _PATH_PROBLEMS:
         return StorageError(f"{doing}: {reason}: ensure path elements are traversable")
@@ -77,9 +81,9 @@ def _insist_regular(mode: int, path: Path) -> None:
         raise OSError(errno.EINVAL, "not a regular file", str(path))
 
 
-def create(path: Path) -> int:
-    """A new file for writing that did not exist before. Its mode is FILE_MODE less the umask."""
-    return os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | _BINARY | _NO_LINK, FILE_MODE)
+def create(path: Path, mode: int = FILE_MODE) -> int:
+    """A new file for writing that did not exist before. From its mode the umask is taken."""
+    return os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | _BINARY | _NO_LINK, mode)
 
 
 def make_folder(path: Path) -> None:
@@ -95,6 +99,18 @@ def make_private_folder(path: Path) -> None:
     path.mkdir(PRIVATE_MODE, exist_ok=True)
     if path.is_symlink():
         raise OSError(errno.ELOOP, "is a link", str(path))
+
+
+def make_inner_folder(path: Path) -> None:
+    """Make a folder inside the one that is for us alone, and that one too."""
+    make_private_folder(path.parent)
+    make_private_folder(path)
+
+
+def remove_record(path: Path) -> None:
+    """Remove a file out of such a folder, if it is there. Where either folder is a link, nothing is removed."""
+    if not (path.parent.is_symlink() or path.parent.parent.is_symlink()):
+        path.unlink(missing_ok=True)
 
 
 def sync_folder(path: Path) -> None:

@@ -6,6 +6,7 @@ It opens blobs and hands their bytes to `gguf`; what the bytes mean is decided t
 from __future__ import annotations
 
 import mmap
+import os
 import threading
 from collections import OrderedDict
 from collections.abc import Iterator
@@ -69,8 +70,8 @@ class Headers:
             with self.content(digest) as buffer:
                 gguf.check_model(header, buffer)
             with suppress(OSError):  # a folder that cannot be written costs a second check, nothing else
-                files.make_private_folder(record.parent)
-                record.touch(0o600)
+                files.make_inner_folder(record.parent)
+                os.close(files.create(record, files.RECORD_MODE))
         return header
 
     def forget(self, digest: Digest) -> None:
@@ -78,7 +79,7 @@ class Headers:
         with self._lock:
             self._known.pop(digest, None)
         with suppress(OSError):
-            self._record(digest).unlink(missing_ok=True)
+            files.remove_record(self._record(digest))
 
     def _record(self, digest: Digest) -> Path:
         return self._records / f"{digest.hex}.{_CHECK_VERSION}"

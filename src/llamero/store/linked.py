@@ -50,6 +50,8 @@ class Linked:
         self._blobs = blobs
         self._staging = staging
         self._records = records
+        self._noticed: dict[Digest, tuple[int, int]] = {}
+        """Size and time of changed sources, so that each change is followed by one new check and not by many."""
 
     def place(
         self, path: Path, *, in_place: bool = False, report: Callable[[int, int], None] = lambda completed, total: None
@@ -84,18 +86,28 @@ class Linked:
         source = self._source(digest)
         if source is None:
             return ""
-        try:
-            status = os.stat(self._blobs.path(digest))
-        except OSError:
-            return f"the weights were taken in place from {Path(source.path).name}, which is gone"
+        status = self._shared(digest)
+        if status is None:
+            return f"the model uses {Path(source.path).name} in place, and that file is gone"
         if (status.st_size, status.st_mtime_ns) == (source.size_bytes, source.mtime_ns):
             return ""
-        return f"the weights share their bytes with {Path(source.path).name}, which was changed since: create it again"
+        return f"the model uses {Path(source.path).name} in place, and that file was changed: create the model again"
+
+    def changed(self, digest: Digest) -> bool:
+        """Whether the blob's source was changed, and nobody has asked since it was."""
+        if not self.warning(digest):
+            return False
+        status = self._shared(digest)
+        now = (status.st_size, status.st_mtime_ns) if status else (0, 0)
+        is_news = self._noticed.get(digest) != now
+        self._noticed[digest] = now
+        return is_news
 
     def forget(self, digest: Digest) -> None:
         """The blob is gone."""
+        self._noticed.pop(digest, None)
         with suppress(OSError):
-            self._record(digest).unlink(missing_ok=True)
+            files.remove_record(self._record(digest))
 
     def _hash(self, descriptor: int, total_bytes: int, report: Callable[[int, int], None]) -> Digest:
         seen, completed_bytes = hashlib.sha256(), 0
@@ -132,19 +144,29 @@ class Linked:
             writer.commit()
         return "copy"
 
+    def _shared(self, digest: Digest) -> os.stat_result | None:
+        """What the blob leads to; None for nothing, as when its source was removed."""
+        try:
+            return os.stat(self._blobs.path(digest))
+        except OSError:
+            return None
+
     def _remember(self, digest: Digest, source: Source) -> None:
         record = self._record(digest)
-        files.make_private_folder(record.parent)
+        files.make_inner_folder(record.parent)
         with self._staging.file(record.parent) as staged:
             staged.write(msgspec.json.encode(source))
             staged.place(record)
 
     def _source(self, digest: Digest) -> Source | None:
+        """The file that the blob shares its bytes with now: another program may have replaced the blob by a copy."""
         try:
             with files.open_regular(self._record(digest)) as file:
-                return msgspec.json.decode(file.read(_MAX_RECORD_BYTES), type=Source)
+                source = msgspec.json.decode(file.read(_MAX_RECORD_BYTES), type=Source)
+            status = os.lstat(self._blobs.path(digest))
         except (OSError, msgspec.MsgspecError):
             return None
+        return source if stat.S_ISLNK(status.st_mode) or status.st_nlink > 1 else None
 
     def _record(self, digest: Digest) -> Path:
         return self._records / f"{digest.hex}.json"

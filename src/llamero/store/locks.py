@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from ..errors import Busy
-from .files import make_private_folder
+from .files import FULL, make_private_folder
 
 log = logging.getLogger(__name__)
 
@@ -52,10 +52,15 @@ else:
 
 
 class FileLock:
-    """One lock file. Threads of one process exclude each other with it as processes do."""
+    """One lock file. Threads of one process exclude each other with it as processes do.
 
-    def __init__(self, path: Path) -> None:
+    On a disk that is too full to make it, the folder `stand_in` is locked instead, where the system can: otherwise
+    nothing could be removed there either.
+    """
+
+    def __init__(self, path: Path, stand_in: Path | None = None) -> None:
         self._path = path
+        self._stand_in = stand_in
         self._threads = threading.Lock()
         self._descriptor: int | None = None
 
@@ -95,8 +100,7 @@ class FileLock:
             self.release()
 
     def _open_locked(self) -> int | None:
-        make_private_folder(self._path.parent)
-        descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0), 0o600)
+        descriptor = self._open()
         locked = False
         try:
             locked = try_lock(descriptor)
@@ -104,3 +108,12 @@ class FileLock:
             if not locked:
                 os.close(descriptor)
         return descriptor if locked else None
+
+    def _open(self) -> int:
+        try:
+            make_private_folder(self._path.parent)
+            return os.open(self._path, os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0), 0o600)
+        except OSError as error:
+            if self._stand_in is None or os.name != "posix" or error.errno not in FULL:
+                raise
+            return os.open(self._stand_in, os.O_RDONLY)

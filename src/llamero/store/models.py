@@ -8,14 +8,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from .. import gguf
 from ..errors import BlobNotFound, InvalidModelFile, InvalidName, LlameroError, ModelNotFound, NotFound
 from ..gguf import Gguf
 from ..messages import Message
 from ..names import Digest, ModelName
-from . import layers
+from . import layers, tensors
 from .blobs import Blobs
 from .capabilities import PromptPath, capabilities, prompt_path
 from .headers import Headers
@@ -33,11 +33,13 @@ from .manifests import (
     PROMPT,
     SYSTEM,
     TEMPLATE,
+    TENSOR,
     Layer,
     Manifest,
     Manifests,
     Stored,
 )
+from .tensors import TensorModel
 
 _MAX_ANCESTORS = 32
 """How far back a template is followed through `from`; also what ends a circle."""
@@ -82,6 +84,7 @@ class Model:
     messages: tuple[Message, ...]
     licenses: tuple[str, ...]
     _headers: Headers
+    _blobs: Blobs
 
     @cached_property
     def digest(self) -> str:
@@ -109,6 +112,11 @@ class Model:
         """The header of the first projector."""
         projectors = self.manifest.of_type(PROJECTOR)
         return self._header(projectors[0].digest) if projectors else None
+
+    @cached_property
+    def tensors(self) -> TensorModel | None:
+        """What the headers of a safetensors model tell; None for every other one."""
+        return tensors.read(self.manifest, self._blobs) if self.manifest.of_type(TENSOR) else None
 
     @property
     def jinja(self) -> str:
@@ -143,30 +151,35 @@ class Model:
     @property
     def context_length(self) -> int:
         """The longest context in tokens that the weights were made for; 0 when unknown."""
-        return self._length("context_length") or self.config.context_length
+        return self._length("context_length")
 
     @property
     def embedding_length(self) -> int:
         """Numbers per embedding; 0 when unknown."""
-        return self._length("embedding_length") or self.config.embedding_length
+        return self._length("embedding_length")
 
     def details(self) -> Details:
-        level = self.config.file_type
+        level, family, size = self.config.file_type, self.config.model_family, self.config.model_type
         if level in ("", gguf.UNKNOWN) and (weights := self._header_or_none(self.weights_digest)):
             level = weights.file_type
+        if stored := self._tensors_or_none():
+            level, family = level or stored.level, family or stored.architecture
+            size = size or gguf.human_count(stored.parameter_count)
         return Details(
             parent_model=self.parent_name,
             format=self.config.model_format,
-            family=self.config.model_family,
+            family=family,
             families=self.config.model_families or None,
-            parameter_size=self.config.model_type,
+            parameter_size=size,
             quantization_level=level,
         )
 
     def model_info(self, *, verbose: bool = False) -> dict[str, Any]:
-        """The metadata that `show` prints; of a remote stub what its config knows."""
+        """The metadata that `show` prints; of a remote stub or a safetensors model what its small files know."""
         if self.weights_digest is not None:
             return self._metadata(self.weights_digest, verbose=verbose)
+        if stored := self.tensors:
+            return self._info_of(stored)
         if not self.config.remote_host:
             return {}
         family = self.config.model_family
@@ -178,14 +191,32 @@ class Model:
         }
         return {key: value for key, value in known.items() if value}
 
+    def _info_of(self, stored: TensorModel) -> dict[str, Any]:
+        family = stored.architecture or self.config.model_family
+        known = {
+            "general.architecture": family,
+            "general.basename": self.config.base_name,
+            "general.parameter_count": stored.parameter_count,
+            **{f"{family}.{name}": count for name, count in stored.counts.items()},
+        }
+        return {key: value for key, value in known.items() if value}
+
     def projector_info(self, *, verbose: bool = False) -> dict[str, Any] | None:
         """The same for the first projector."""
         projectors = self.manifest.of_type(PROJECTOR)
         return self._metadata(projectors[0].digest, verbose=verbose, projector=True) if projectors else None
 
-    def _length(self, key: str) -> int:
-        weights = self._header_or_none(self.weights_digest)
-        return 0 if weights is None else weights.get_int(key, 0)
+    def _length(self, key: Literal["context_length", "embedding_length"]) -> int:
+        if (weights := self._header_or_none(self.weights_digest)) and (length := weights.get_int(key, 0)):
+            return length
+        stored = self._tensors_or_none()
+        return getattr(self.config, key) or (stored.counts.get(key, 0) if stored else 0)
+
+    def _tensors_or_none(self) -> TensorModel | None:
+        try:
+            return self.tensors
+        except LlameroError:
+            return None
 
     def _metadata(self, digest: Digest, *, verbose: bool, projector: bool = False) -> dict[str, Any]:
         header = self._header(digest)
@@ -248,6 +279,7 @@ def load(stored: Stored, *, blobs: Blobs, manifests: Manifests, headers: Headers
         messages=layers.decode_messages(read(messages[0])) if messages else (),
         licenses=tuple(text(layer) for layer in manifest.of_type(LICENSE)),
         _headers=headers,
+        _blobs=blobs,
     )
 
 

@@ -190,14 +190,17 @@ def states(blobs: Blobs, digest: Digest) -> dict[int, bytes]:
     return _states(target.with_name(target.name + "-partial"))
 
 
-def disk_bytes(blobs: Blobs, digest: Digest) -> int:
-    """What an unfinished blob takes on the disk so far; 0 on systems that do not tell."""
+def lacking_bytes(blobs: Blobs, digest: Digest, size_bytes: int) -> int:
+    """What the disk must still take in of a blob: an interrupted download has its place already.
+
+    Systems that do not tell count every byte again: on the safe side.
+    """
     target = blobs.path(digest)
     found_bytes = 0
     for suffix in ("-partial", ".tmp"):
         with suppress(OSError):  # most often there is none
             found_bytes += 512 * getattr(os.lstat(target.with_name(target.name + suffix)), "st_blocks", 0)
-    return found_bytes
+    return max(0, size_bytes - found_bytes)
 
 
 def _is_at(descriptor: int, path: Path) -> bool:

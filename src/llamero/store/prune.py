@@ -79,7 +79,9 @@ def _unused(blobs: Blobs, used: set[Digest]) -> Iterator[tuple[Path, str]]:
     partials_ns = _newest_partials(files_ns)
     for path, modified_ns in files_ns.items():
         if partial := _PARTIAL.fullmatch(path.name):
-            if now_ns - partials_ns[partial[1]] >= PARTIAL_GRACE_NS:
+            # states alone resume nothing: they are left when a kill falls between the end of a download and their own
+            grace_ns = PARTIAL_GRACE_NS if blobs.folder / partial[1] in files_ns else GRACE_NS
+            if now_ns - partials_ns[partial[1]] >= grace_ns:
                 yield path, "an abandoned download"
             continue
         if now_ns - modified_ns < GRACE_NS:

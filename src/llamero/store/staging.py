@@ -96,6 +96,7 @@ class Staging:
         freed_bytes = 0
         if not self._folder.is_dir():
             return 0
+        self._make()  # refuses a link, behind which everything would be swept away
         for path in list(self._folder.iterdir()):
             try:
                 freed_bytes += _remove_abandoned(path)
@@ -104,12 +105,13 @@ class Staging:
         return freed_bytes
 
     def _make(self) -> None:
-        files.make_private_folder(self._folder.parent)
-        files.make_private_folder(self._folder)
+        files.make_inner_folder(self._folder)
 
 
 def _remove_abandoned(path: Path) -> int:
-    if path.is_dir() and not path.is_symlink():
+    if path.is_symlink():
+        return files.unlink(path, "a link in the place of a temporary file")
+    if path.is_dir():
         return _remove_abandoned_folder(path)
     with files.open_regular(path) as file:
         if not try_lock(file.fileno()):

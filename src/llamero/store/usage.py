@@ -9,6 +9,7 @@ import os
 import stat
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 from ..errors import StorageError
 from ..names import Digest, ModelName
@@ -17,10 +18,19 @@ from .manifests import Manifests
 
 
 @dataclass(frozen=True, slots=True)
+class _Size:
+    """Of a blob."""
+
+    content_bytes: int
+    disk_bytes: int
+    """What removing it frees."""
+
+
+@dataclass(frozen=True, slots=True)
 class ModelUsage:
     name: ModelName
     size_bytes: int
-    """Of all its blobs, as they lie on the disk."""
+    """Of all its blobs."""
     own_bytes: int
     """Of the blobs that no other model uses: what removing it frees."""
     shared_with: tuple[ModelName, ...]
@@ -33,7 +43,7 @@ class Usage:
     unused_bytes: int
     """Of files that no model uses: leftovers, interrupted downloads."""
     _digests: Mapping[ModelName, frozenset[Digest]]
-    _sizes: Mapping[Digest, int]
+    _sizes: Mapping[Digest, _Size]
 
     @property
     def models_bytes(self) -> int:
@@ -42,8 +52,8 @@ class Usage:
 
     @property
     def disk_bytes(self) -> int:
-        """Of every blob that some model uses, counted once."""
-        return sum(self._sizes.values())
+        """Of every blob that some model uses, counted once; what is linked from elsewhere not at all."""
+        return sum(size.disk_bytes for size in self._sizes.values())
 
     @property
     def saved_bytes(self) -> int:
@@ -54,11 +64,11 @@ class Usage:
         gone = frozenset(names)
         needed = frozenset[Digest]().union(*(used for name, used in self._digests.items() if name not in gone))
         removed = frozenset[Digest]().union(*(self._digests.get(name, frozenset()) for name in gone))
-        return sum(self._sizes[digest] for digest in removed - needed)
+        return sum(self._sizes[digest].disk_bytes for digest in removed - needed)
 
 
 def measure(blobs: Blobs, manifests: Manifests) -> Usage:
-    """Look at every manifest and every file. A link counts nothing: removing it frees nothing (store §2)."""
+    """Look at every manifest and every file. A link takes nothing: removing it frees nothing (store §2)."""
     digests = {
         stored.name: stored.manifest.digests for stored in manifests.all() if not isinstance(stored, StorageError)
     }
@@ -66,15 +76,15 @@ def measure(blobs: Blobs, manifests: Manifests) -> Usage:
     for name, used in digests.items():
         for digest in used:
             users.setdefault(digest, []).append(name)
-    sizes = {digest: _size(blobs, digest) for digest in users}
+    sizes = {digest: _size(blobs.path(digest)) for digest in users}
 
     def usage_of(name: ModelName) -> ModelUsage:
         used = digests[name]
         others = {other for digest in used for other in users[digest]} - {name}
         return ModelUsage(
             name,
-            sum(sizes[digest] for digest in used),
-            sum(sizes[digest] for digest in used if len(users[digest]) == 1),
+            sum(sizes[digest].content_bytes for digest in used),
+            sum(sizes[digest].disk_bytes for digest in used if len(users[digest]) == 1),
             tuple(sorted(others, key=lambda other: other.display)),
         )
 
@@ -83,12 +93,13 @@ def measure(blobs: Blobs, manifests: Manifests) -> Usage:
     return Usage(tuple(models), _unused_bytes(blobs, in_use), digests, sizes)
 
 
-def _size(blobs: Blobs, digest: Digest) -> int:
+def _size(path: Path) -> _Size:
     try:
-        status = blobs.path(digest).lstat()
+        content_bytes, status = path.stat().st_size, path.lstat()
     except OSError:
-        return 0
-    return _on_disk(status) if stat.S_ISREG(status.st_mode) and status.st_nlink == 1 else 0
+        return _Size(0, 0)
+    is_only_name = stat.S_ISREG(status.st_mode) and status.st_nlink == 1
+    return _Size(content_bytes, _on_disk(status) if is_only_name else 0)
 
 
 def _unused_bytes(blobs: Blobs, in_use: set[str]) -> int:
