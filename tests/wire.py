@@ -1,7 +1,7 @@
 """A line before a server that counts what passes, and remembers what was asked for.
 
-    with Wire(server.port) as wire: ...  # ask http://{wire.host}/
-    wire.received_bytes                   # by whoever asks, heads included
+with Wire(server.port) as wire: ...  # ask http://{wire.host}/
+wire.received_bytes                   # by whoever asks, heads included
 """
 
 from __future__ import annotations

@@ -96,7 +96,8 @@ def main(work: Callable[[Count], None]) -> int:
         return _fail(str(exc), exc.status)
     except OSError as exc:
         # without the path: this text reaches clients
-        return _fail(f"{exc.strerror}", DiskFull.status if exc.errno in (errno.ENOSPC, errno.EDQUOT) else 500)
+        reason = (exc.strerror or "input/output error").lower()
+        return _fail(reason, DiskFull.status if exc.errno in (errno.ENOSPC, errno.EDQUOT) else 500)
     return 0
 
 
