@@ -17,7 +17,7 @@ UNLOADED = Reply(json={"model": "m", "response": "", "done": True, "done_reason"
 
 
 def listed(name: str, **fields: object) -> dict[str, object]:
-    modified_at = (NOW - timedelta(hours=2)).isoformat()
+    modified_at = (datetime.now(UTC) - timedelta(hours=2)).isoformat()
     return {
         "name": name,
         "digest": "a80c4f17acd5" + "0" * 52,
@@ -27,7 +27,7 @@ def listed(name: str, **fields: object) -> dict[str, object]:
 
 
 def running(name: str, **fields: object) -> dict[str, object]:
-    expires_at = (NOW + timedelta(minutes=4, seconds=30)).isoformat()
+    expires_at = (datetime.now(UTC) + timedelta(minutes=4, seconds=30)).isoformat()
     return {"name": name, "digest": "b" * 64, "size": 100, "size_vram": 52, "expires_at": expires_at} | fields
 
 

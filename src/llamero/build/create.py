@@ -239,15 +239,14 @@ def _from_model(shop: Workshop, request: CreateRequest, level: str, fetch: Fetch
         raise Forbidden(NO_REMOTE)
     name = ModelName.parse(text)
     try:
-        base = store.resolve(name)
+        base = shop.model(name)
     except ModelNotFound:
         if fetch is None or source == "local":
             raise
         fetch(name)
-        base = store.resolve(name)
+        base = shop.model(name)
     if source == "local" and base.config.remote_host:
         raise ModelNotFound(f"model '{name}' not found")
-    shop.hold(base.manifest.digests)
     _ = base.gguf, base.projector_gguf  # a broken file of ours is no fault of the client: these say so with a 500
     layers = [replace(layer, from_name=base.name.display) for layer in base.manifest.layers]
     if level:

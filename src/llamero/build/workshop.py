@@ -15,8 +15,8 @@ from typing import Self
 from ..errors import Busy, Cancelled, StorageError
 from ..gguf import is_gguf
 from ..messages import Progress
-from ..names import Digest
-from ..store import Store, files
+from ..names import Digest, ModelName
+from ..store import Model, Store, files
 from ..store import manifests as media
 from ..store.manifests import Layer
 from .rewrite import Source
@@ -54,6 +54,10 @@ class Workshop:
     def hold(self, digests: Iterable[Digest]) -> None:
         """Keep blobs from removal until the end."""
         self._held.enter_context(self.store.hold(list(digests)))
+
+    def model(self, name: ModelName) -> Model:
+        """A model whose files stay until the end. ModelNotFound."""
+        return self._held.enter_context(self.store.using(name))
 
     def say(self, status: str) -> None:
         """Tell of a step that begins, unless nobody wants it any more."""

@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 from ..config import Settings
 from ..errors import (
     BadRequest,
+    BlobNotFound,
     Forbidden,
     LlameroError,
     ModelNotFound,
@@ -99,7 +100,11 @@ class Puller:
                 peers = await self._neighbours(stack, request, report) if missing else []
                 with self._store.hold(manifest.digests):
                     await self._fetch(request, manifest, [*peers, *sessions], report)
-                    self._write(request, manifest, report)
+                    try:
+                        self._write(request, manifest, report)
+                    except BlobNotFound:  # another server on this folder knows no holds of ours, and removed it
+                        await self._fetch(request, manifest, [*peers, *sessions], report)
+                        self._write(request, manifest, report)
         report(Progress("success"))
 
     # --- whom to ask -----------------------------------------------------------------------------------------------
