@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import os
 import re
 import struct
 from pathlib import Path
@@ -89,8 +91,6 @@ def test_s83_types_and_dimensions_of_a_bf16_source(empty_server: Server) -> None
 
 
 def shape_of(file: bytes, name: str) -> list[int]:
-    import json
-
     (size,) = struct.unpack_from("<Q", file)
     shape: list[int] = json.loads(file[8 : 8 + size])[name]["shape"]
     return shape
@@ -98,8 +98,6 @@ def shape_of(file: bytes, name: str) -> list[int]:
 
 def as_bf16(files: dict[str, bytes]) -> dict[str, bytes]:
     """The same checkpoint with its weights cut to bfloat16: the upper half of every float32."""
-    import json
-
     import numpy as np
 
     raw = files["model.safetensors"]
@@ -158,3 +156,17 @@ def test_s101_show_is_never_stale(empty_server: Server) -> None:
     assert show(empty_server, "m")["system"] == show(empty_server, "m", verbose=True)["system"] == "two"
     arrays = show(empty_server, "m", verbose=True)["model_info"]
     assert arrays != show(empty_server, "m")["model_info"]
+
+
+def test_s97_the_list(empty_server: Server) -> None:
+    """S-97: the newest first, by whole seconds; then by name. Sizes are those that the manifests state."""
+    times = {"older": 1_000_000_000.9, "b": 1_000_000_001.1, "a": 1_000_000_001.9, "newest": 1_000_000_002.0}
+    for name, at in times.items():
+        manifest = model_folders.add(empty_server.models, name, tiny_llama(), system=name)
+        os.utime(manifest, (at, at))
+    models = empty_server.get("/api/tags").json()["models"]
+    assert [model["name"] for model in models] == ["newest:latest", "a:latest", "b:latest", "older:latest"]
+    stated = json.loads(model_folders.manifest_path(empty_server.models, "a").read_bytes())
+    assert models[1]["size"] == stated["config"]["size"] + sum(layer["size"] for layer in stated["layers"])
+    head = empty_server.call("HEAD", "/api/tags")
+    assert (head.status, head.body) == (200, b"")
