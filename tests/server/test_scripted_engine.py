@@ -74,7 +74,7 @@ def test_thinking_comes_first_and_apart(scripted: Scripted) -> None:
 
 
 def test_an_engine_that_died_unnoticed_is_replaced(scripted: Scripted) -> None:
-    """R-08, in the instant between its end and the notice of it: the request never reached it, so nobody hears of it."""
+    """R-08, in the instant between its end and the notice of it: nobody hears of a request that never arrived."""
     server = scripted([delta(content="x"), END])
     for _ in range(20):
         assert server.post("/api/chat", ASK).status == 200
