@@ -379,3 +379,24 @@ def test_x86_who_hangs_up_stops_the_work(server: Server) -> None:
     server.wait_until(lambda: not list(scratch.iterdir()))
     assert blobs(server) == before
     assert not model_folders.manifest_path(server.models, "never").exists()
+
+
+@pytest.mark.parametrize(
+    ("template", "fault"),
+    [
+        ("{{ .Prompt", "unclosed action"),
+        ("{{ if .Prompt }}", "unexpected EOF"),
+        ("{{ Prompt }}", 'function "Prompt" not defined'),
+    ],
+)
+def test_a_template_that_is_none(server: Server, template: str, fault: str) -> None:
+    """S-71, T-29, N-116"""
+    before = blobs(server)
+    reply = create(server, "never", files=upload(server, {"m.gguf": tiny_llama()}), template=template)
+    assert (reply.status, reply.json()) == (400, {"error": f"template error: template: :1: {fault}"})
+    assert "never:latest" not in [model["name"] for model in server.get("/api/tags").json()["models"]]
+    assert blobs(server) - before <= {hashlib_name(tiny_llama())}
+
+
+def hashlib_name(content: bytes) -> str:
+    return f"sha256-{hashlib.sha256(content).hexdigest()}"

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from .. import gguf
-from ..errors import BadRequest, Forbidden, ModelNotFound
+from ..errors import BadRequest, Forbidden, ModelNotFound, TemplateError
 from ..gguf import Gguf
 from ..messages import Message, Progress
 from ..names import Digest, ModelName, split_source
@@ -21,6 +21,7 @@ from ..store import Store
 from ..store import manifests as media
 from ..store.layers import Config, encode_messages, encode_parameters
 from ..store.manifests import Layer, encode_manifest
+from ..template.render import Template
 from . import sources
 from .defaults import BY_ARCHITECTURE, Dialect, stops_of
 from .quantize.levels import parse_level
@@ -113,6 +114,10 @@ def _check(request: CreateRequest, remotes: Collection[str] | None) -> ModelName
         _check_remote(request, remotes)
     for level in filter(None, (request.quantize, request.draft_quantize)):
         parse_level(level)
+    try:
+        Template.parse(request.template)
+    except TemplateError as error:
+        raise BadRequest(f"template error: {error}") from error
     return target
 
 
@@ -301,7 +306,6 @@ def _dialect(request: CreateRequest, base: Config, family: str) -> Dialect:
 
 def _apply(request: CreateRequest, plan: _Plan, family: str) -> None:
     """Replace or add the texts, in the order of store-registry §6.7."""
-    # kept as it is for now: the template parser will refuse here what it cannot parse
     if request.template:
         plan.put(request.template.encode(), media.TEMPLATE, media.PROMPT)
     if request.system:
