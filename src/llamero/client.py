@@ -400,9 +400,10 @@ class Client:
         """Where the server keeps its models; only a server on this machine tells."""
         return str(self._json("GET", "/api/llamero/store").get("models", ""))
 
-    def prune(self, *, dry_run: bool) -> tuple[list[str], int]:
+    def prune(self, *, dry_run: bool, downloads: bool = False) -> tuple[list[str], int]:
         """The files removed (or with `dry_run` to be removed), and their bytes."""
-        reply = self._json("POST", "/api/llamero/prune", {"dry_run": dry_run})
+        body = {"dry_run": dry_run} | ({"downloads": True} if downloads else {})
+        reply = self._json("POST", "/api/llamero/prune", body)
         return [str(name) for name in _list(reply.get("files"))], _count(reply, "freed")
 
     def doctor(self, *, repair: bool) -> Generator[Progress]:

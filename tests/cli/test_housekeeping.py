@@ -77,6 +77,12 @@ def test_prune(ollama: Ollama, server: ScriptedServer, argv: tuple[str, ...], fi
     assert server.body("POST /api/llamero/prune") == {"dry_run": bool(argv)}
 
 
+def test_prune_of_interrupted_downloads(ollama: Ollama, server: ScriptedServer) -> None:
+    server.replies["POST /api/llamero/prune"] = Reply(json={"files": [], "freed": 0})
+    assert ollama("prune", "--downloads").status == 0
+    assert server.body("POST /api/llamero/prune") == {"dry_run": False, "downloads": True}
+
+
 # --- doctor --------------------------------------------------------------------------------------------------------
 
 

@@ -685,3 +685,51 @@ def test_s86_create_pulls_its_missing_base(server: Server, registry: ModelRegist
     failed = server.post("/api/create", wanted | {"model": "orphan", "from": f"http://{registry.host}/{name}-not"})
     assert failed.lines()[-1] == {"error": "pull model manifest: file does not exist"}
     assert not stored(server, "orphan").parent.exists()
+
+
+def test_what_runs_is_listed_and_can_be_ended(server: Server, registry: ModelRegistry, name: str) -> None:
+    """GAP-10: by somebody who does not follow it. What has arrived stays."""
+    weights = os.urandom(2 * MIB)
+    digest, model = registry.add(f"{name}:latest", weights).digests[1], f"http://{registry.host}/{name}"
+    registry.hold(digest)
+    with server.streaming("/api/pull", {"model": model}) as reply:
+        registry.wait_for(lambda: registry.sent_bytes >= MIB)
+        server.wait_until(lambda: running_pulls(server)[0]["completed"] > 0)
+        (running_pull,) = running_pulls(server)
+        assert (running_pull["model"], running_pull["status"]) == (
+            f"{registry.host}/{name}:latest",
+            f"pulling {digest[7:19]}",
+        )
+        assert 0 < running_pull["completed"] < running_pull["total"]
+        assert server.post("/api/llamero/downloads/cancel", {"model": "another"}).status == 404
+        assert (
+            server.post("/api/llamero/downloads/cancel", {"model": model.upper().replace("HTTP", "http")}).status == 200
+        )
+        assert json.loads(reply.read().splitlines()[-1]) == {"error": "request canceled"}
+    assert running_pulls(server) == []
+    assert blob(server, digest).with_name(blob(server, digest).name + "-partial").exists()
+    registry.release()
+    assert lines(server, model)[-1] == SUCCESS
+
+
+def running_pulls(server: Server) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = server.get("/api/llamero/downloads").json()["downloads"]
+    return found
+
+
+def test_the_rate_of_all_transfers_can_be_changed_while_they_run(
+    server: Server, registry: ModelRegistry, name: str
+) -> None:
+    """GAP-14: what would have taken a minute ends at once when the limit is lifted."""
+    registry.add(f"{name}:latest", os.urandom(3 * MIB))
+    assert server.post("/api/llamero/downloads/limit", {"limit_rate": "50KB"}).json()["limit_rate"] == 50_000
+    try:
+        began_s = time.monotonic()
+        with server.streaming("/api/pull", {"model": f"http://{registry.host}/{name}"}) as reply:
+            server.wait_until(lambda: running_pulls(server) and running_pulls(server)[0]["completed"] > 0)
+            assert server.post("/api/llamero/downloads/limit", {"limit_rate": "0"}).json()["limit_rate"] == 0
+            assert json.loads(reply.read().splitlines()[-1]) == SUCCESS
+        assert time.monotonic() - began_s < 20
+    finally:
+        server.post("/api/llamero/downloads/limit", {"limit_rate": "0"})
+    assert server.post("/api/llamero/downloads/limit", {"limit_rate": "fast"}).status == 400

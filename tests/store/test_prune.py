@@ -16,7 +16,7 @@ import pytest
 from llamero.build.create import CreateRequest, create
 from llamero.config import Settings
 from llamero.names import Digest, ModelName
-from llamero.store import Store
+from llamero.store import Store, partials
 from tests import model_folders
 from tests.gguf_files import gguf_file, tiny_llama
 
@@ -209,7 +209,7 @@ def test_s13_blobs_of_early_releases_get_their_present_name(store: Store, root: 
 CRASH = """
 import os, sys
 from pathlib import Path
-from llamero.store import Store
+from llamero.store import Store, partials
 store = Store(Path(sys.argv[1]))
 writer = store.blobs.stage()
 writer.write(b"half of it")
@@ -305,3 +305,21 @@ def test_s18_the_other_programs_folder_survives_our_start(store: Store, root: Pa
     assert without_ours(root) == before
     assert store.list()[0].name.display == "m:latest"
     assert store.resolve(ModelName.parse("m")).licenses == ("MIT", "Apache-2.0")
+
+
+def test_interrupted_downloads_go_when_asked_and_running_ones_stay(store: Store, root: Path) -> None:
+    """GAP-10: explicit removal."""
+    model_folders.add(root, "m", b"weights")
+    used = model_folders.blobs(root)
+    given_up, running = (Digest.of(name.encode()) for name in ("given up", "running"))
+    for digest in (given_up, running):
+        place(root, f"{digest.file_name}-partial", 60)
+        place(root, f"{digest.file_name}-partial-0", 60)
+    claimed = partials.claim(store.blobs, running)
+    assert claimed is not None
+    with claimed:
+        assert store.prune().names == ()
+        assert len(store.prune(dry_run=True, downloads=True).names) == 2
+        store.prune(downloads=True)
+        left = model_folders.blobs(root) - used
+    assert left == {f"{running.file_name}-partial", f"{running.file_name}-partial-0"}

@@ -220,11 +220,12 @@ def du(app: App, /, words: tuple[str, ...]) -> None:
 
 @_command("prune", "prune", "Remove files that no model uses", exactly(0), additional=True)
 @flag("--dry-run", kind="bool", help="Only list them")
+@flag("--downloads", kind="bool", help="Interrupted downloads too, which could be resumed")
 @click.pass_obj
-def prune(app: App, /, words: tuple[str, ...], dry_run: bool) -> None:
+def prune(app: App, /, words: tuple[str, ...], dry_run: bool, downloads: bool) -> None:
     from .housekeeping import prune as prune_store
 
-    prune_store(app, dry_run=dry_run)
+    prune_store(app, dry_run=dry_run, downloads=downloads)
 
 
 @_command("doctor", "doctor --store", "Examine the models folder", exactly(0), additional=True)

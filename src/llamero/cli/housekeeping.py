@@ -37,8 +37,8 @@ def _shortened(names: Sequence[str]) -> str:
     return f"{names[0]}{more}" if names else "-"
 
 
-def prune(app: App, *, dry_run: bool) -> None:
-    files, freed_bytes = app.connect().prune(dry_run=dry_run)
+def prune(app: App, *, dry_run: bool, downloads: bool) -> None:
+    files, freed_bytes = app.connect().prune(dry_run=dry_run, downloads=downloads)
     if not files:
         app.terminal.out("nothing to remove: what no model uses goes when it is an hour old\n")
         return

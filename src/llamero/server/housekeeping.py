@@ -60,6 +60,8 @@ class UsageReply(msgspec.Struct):
 
 class PruneBody(msgspec.Struct):
     dry_run: bool = False
+    downloads: bool = False
+    """Also interrupted downloads, which could be resumed."""
 
 
 class PruneReply(msgspec.Struct):
@@ -129,7 +131,7 @@ class Housekeeping:
 
     async def prune(self, request: Request, body: bytes) -> Response:
         asked = decode(body or b"{}", PruneBody, "PruneRequest").value
-        pruned = await asyncio.to_thread(lambda: self._store.prune(dry_run=asked.dry_run))
+        pruned = await asyncio.to_thread(lambda: self._store.prune(dry_run=asked.dry_run, downloads=asked.downloads))
         if pruned.refusal:
             raise StorageError(pruned.refusal)
         return Response(encode(PruneReply(list(pruned.names), pruned.freed_bytes)), media_type=JSON)

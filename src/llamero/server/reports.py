@@ -63,6 +63,22 @@ class Shared:
         """Whether it still runs and is meant to."""
         return not (self._cancelled.is_set() or (self._task is not None and self._task.done()))
 
+    @property
+    def latest(self) -> Progress | None:
+        """The last report, if there was one, with the bytes of everything together."""
+        steps = list(self._seen.values())
+        if not steps:
+            return None
+        return Progress(
+            steps[-1].status,
+            total_bytes=sum(step.total_bytes for step in steps),
+            completed_bytes=sum(step.completed_bytes for step in steps),
+        )
+
+    def cancel(self) -> None:
+        """End it for everybody who follows: they get the error of work that was cancelled."""
+        self._cancelled.set()
+
     async def follow(self) -> AsyncGenerator[Progress, None]:
         """All reports so far and to come; raises what the work raises."""
         task = self._task = self._task or self._begin()

@@ -36,7 +36,7 @@ from ..scheduler.effects import LocalEffects
 from ..scheduler.loop import Limits, Scheduler
 from ..scheduler.plan import binary_size, max_loaded, tier
 from ..store import Store
-from . import archive, housekeeping, native, openapi, reports, share
+from . import archive, housekeeping, native, openapi, reports, share, transfers
 from .addresses import Address, OwnAddresses
 from .answers import JSON
 from .app import App
@@ -115,6 +115,7 @@ class Service:
         self._transfers = Transfers(self._store, settings, self._is_own_listener)
         library = Library(self._store, self._scheduler, self._transfers, settings)
         table = native.routes(inference, library, self._transfers, settings, time.time_ns)
+        table += transfers.routes(self._transfers)
         table += housekeeping.routes(self._store, self._transfers)
         table += archive.routes(self._store)
         table += self._share_routes()

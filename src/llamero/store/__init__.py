@@ -266,12 +266,15 @@ class Store:
             prune.rename_legacy(self.blobs.folder)
         return Pruned() if self._no_prune else self.prune()
 
-    def prune(self, *, dry_run: bool = False) -> Pruned:
-        """Remove what no model uses and nobody made within the hour; with `dry_run` only say what."""
+    def prune(self, *, dry_run: bool = False, downloads: bool = False) -> Pruned:
+        """Remove what no model uses and nobody made within the hour; with `dry_run` only say what.
+
+        `downloads`: also those that could be resumed.
+        """
         if not self._claim():
             return Pruned(refusal="another server uses this models folder: nothing is removed here")
         with self._changing():
-            return prune.prune(self.blobs, self.manifests, dry_run=dry_run)
+            return prune.prune(self.blobs, self.manifests, dry_run=dry_run, downloads=downloads)
 
     def close(self) -> None:
         """Give up the claim. A process that ends does so by itself."""

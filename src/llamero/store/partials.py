@@ -184,6 +184,18 @@ def claim(blobs: Blobs, digest: Digest, suffix: Suffix = "-partial") -> Partial 
     return Partial(blobs, path, target, descriptor)
 
 
+def is_busy(path: Path) -> bool:
+    """Whether somebody of ours works on an unfinished blob right now."""
+    try:
+        descriptor = os.open(path, _OPEN)
+    except OSError:
+        return False
+    try:
+        return not try_lock(descriptor)
+    finally:
+        os.close(descriptor)
+
+
 def states(blobs: Blobs, digest: Digest) -> dict[int, bytes]:
     """What somebody else who works on this blob has written down: part number and content of each state file."""
     target = blobs.path(digest)

@@ -18,7 +18,7 @@ from pathlib import Path
 from ..durations import HOUR
 from ..errors import InvalidDigest, StorageError
 from ..names import Digest
-from . import files
+from . import files, partials
 from .blobs import Blobs
 from .manifests import Manifests
 
@@ -52,10 +52,11 @@ def rename_legacy(folder: Path) -> None:
                     os.rename(Path(parent) / name, target)
 
 
-def prune(blobs: Blobs, manifests: Manifests, *, dry_run: bool = False) -> Pruned:
+def prune(blobs: Blobs, manifests: Manifests, *, dry_run: bool = False, downloads: bool = False) -> Pruned:
     """Remove the blobs that no manifest lists and the leftovers in their folder.
 
-    A single unreadable manifest stops it, since nobody knows what that one needs.
+    With `downloads` also those that could be resumed, unless they are running. A single unreadable manifest stops it,
+    since nobody knows what that one needs.
     """
     used: set[Digest] = set()
     for stored in manifests.all():
@@ -64,7 +65,7 @@ def prune(blobs: Blobs, manifests: Manifests, *, dry_run: bool = False) -> Prune
             return Pruned(refusal=f"nothing is removed while a manifest cannot be read: {stored}")
         used |= stored.manifest.digests
     names, freed_bytes = [], 0
-    for path, reason in _unused(blobs, used):
+    for path, reason in _unused(blobs, used, downloads):
         with suppress(FileNotFoundError):  # somebody else was faster
             freed_bytes += os.lstat(path).st_size if dry_run else files.unlink(path, reason)
             names.append(path.name)
@@ -73,16 +74,19 @@ def prune(blobs: Blobs, manifests: Manifests, *, dry_run: bool = False) -> Prune
     return Pruned(tuple(names), freed_bytes)
 
 
-def _unused(blobs: Blobs, used: set[Digest]) -> Iterator[tuple[Path, str]]:
+def _unused(blobs: Blobs, used: set[Digest], downloads: bool) -> Iterator[tuple[Path, str]]:
     now_ns = time.time_ns()
     files_ns = _files(blobs.folder)
     partials_ns = _newest_partials(files_ns)
+    busy = {name for name in partials_ns if partials.is_busy(blobs.folder / name)} if downloads else set()
     for path, modified_ns in files_ns.items():
         if partial := _PARTIAL.fullmatch(path.name):
             # states alone resume nothing: they are left when a kill falls between the end of a download and their own
             grace_ns = PARTIAL_GRACE_NS if blobs.folder / partial[1] in files_ns else GRACE_NS
             if now_ns - partials_ns[partial[1]] >= grace_ns:
                 yield path, "an abandoned download"
+            elif downloads and partial[1] not in busy:
+                yield path, "an interrupted download that is not wanted any more"
             continue
         if now_ns - modified_ns < GRACE_NS:
             continue
