@@ -11,7 +11,7 @@ import json
 from collections.abc import Iterable
 from typing import Any
 
-from .subschemas import KINDS, Schema, allows_nothing
+from .subschemas import KINDS, Schema, allows_nothing, kind_of
 
 _BASE = {
     "space": r'" "? | "\n" [ \t]{0,20}',
@@ -151,17 +151,4 @@ def _constants(schema: dict[str, Any]) -> list[Any]:
     """The values of `const` or `enum` that `type` allows."""
     values = [schema["const"]] if "const" in schema else schema.get("enum", [])
     kinds = frozenset().union(*(KINDS[type_] for type_ in _types(schema))) if "type" in schema else None
-    return [value for value in values if kinds is None or _kind(value) in kinds]
-
-
-def _kind(value: Any) -> str:
-    match value:
-        case None:
-            return "null"
-        case bool():
-            return "boolean"
-        case int() | float():
-            return "integer" if value == int(value) else "fraction"
-        case str():
-            return "string"
-    return "array" if isinstance(value, list) else "object"
+    return [value for value in values if kinds is None or kind_of(value) in kinds]

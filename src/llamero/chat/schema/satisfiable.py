@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from .subschemas import KINDS, Schema, Subschema, allows_nothing, conjuncts, refuse
+from .subschemas import KINDS, Schema, Subschema, allows_nothing, conjuncts, kind_of, refuse
 
 MAX_PARTS = 64
 """Schemas that one schema merges through `allOf` and `$ref`."""
@@ -304,7 +304,7 @@ def _decimal(number: Fraction) -> str:
 
 
 def _kinds_that_fit(values: list[Any], numbers: _Range, parts: list[dict[str, Any]]) -> _Kinds:
-    return frozenset(_kind(value) for value in values if _fits(value, numbers, parts))
+    return frozenset(kind_of(value) for value in values if _fits(value, numbers, parts))
 
 
 def _fits(value: Any, numbers: _Range, parts: list[dict[str, Any]]) -> bool:
@@ -312,22 +312,6 @@ def _fits(value: Any, numbers: _Range, parts: list[dict[str, Any]]) -> bool:
         least, most = _highest(parts, "minLength"), _lowest(parts, "maxLength")
         return (least or 0) <= len(value) and (most is None or len(value) <= most)
     return type(value) not in (int, float) or numbers.holds(_exact(value))
-
-
-def _kind(value: Any) -> str:
-    match value:
-        case None:
-            return "null"
-        case bool():
-            return "boolean"
-        case int() | float():
-            return "integer" if value == int(value) else "fraction"
-        case str():
-            return "string"
-        case list():
-            return "array"
-        case _:
-            return "object"
 
 
 def _highest(parts: list[dict[str, Any]], keyword: str) -> int | None:

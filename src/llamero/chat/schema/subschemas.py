@@ -46,6 +46,21 @@ KINDS = {
 }
 """The words of `type`, and the kinds of value that each allows."""
 
+
+def kind_of(value: Any) -> str:
+    """Which of the kinds in `KINDS` a value is."""
+    match value:
+        case None:
+            return "null"
+        case bool():
+            return "boolean"
+        case int() | float():
+            return "integer" if value == int(value) else "fraction"
+        case str():
+            return "string"
+    return "array" if isinstance(value, list) else "object"
+
+
 IN_PLACE = frozenset({"$ref", "allOf", "anyOf", "oneOf"})
 """Keywords whose schemas speak of the same value as the schema around them."""
 
