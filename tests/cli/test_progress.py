@@ -190,6 +190,16 @@ def test_only_as_many_lines_as_the_terminal_has_are_drawn() -> None:
     assert "step 15 " not in last
 
 
+def test_a_step_that_learns_its_size_becomes_its_bar() -> None:
+    with terminal_stream() as (stream, written), Drawing(Terminal(stream, stream, stream)) as drawing:
+        drawing.status("converting model")
+        drawing.draw()
+        drawing.bar(" converting model", "converting model", 5, 10)
+    last = written[0].rpartition("\x1b[?2026h")[2]
+    assert last.count("converting model") == 1
+    assert "converting model  50%" in last
+
+
 def test_several_copies_run_side_by_side() -> None:
     with terminal_stream() as (stream, written), Drawing(Terminal(stream, stream, stream)) as drawing:
         drawing.copying("copying file a", 5, 10)

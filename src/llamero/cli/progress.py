@@ -214,6 +214,8 @@ class Drawing(Display):
             bar = self._sized.get(key)
             if not isinstance(bar, Bar):
                 self._status.is_over = True
+                if self._lines[-1:] == [self._status] and self._status.text == label:
+                    self._lines.pop()  # the same step, of which the size is known by now
                 bar = self._sized[key] = Bar(label, total_bytes)
                 self._lines.append(bar)
             bar.set(completed_bytes, time.monotonic())
