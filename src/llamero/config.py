@@ -105,7 +105,7 @@ TABLE: tuple[Variable, ...] = (
     _v("OLLAMA_EDITOR", "text", "", "Path to editor for interactive prompt editing", "", "client"),
     _v("VISUAL", "text", "", "Editor, when OLLAMA_EDITOR is unset", "", "client"),
     _v("EDITOR", "text", "vi", "Editor, when VISUAL is unset", "", "client"),
-    _v("OLLAMA_API_KEY", "text", "", "Key sent by clients; for `serve` the server's key", "client", "both"),
+    _v("OLLAMA_API_KEY", "text", "", "Key sent by clients; for `serve` the key of its share", "client, server", "both"),
     _v("OLLAMA_BASE_URL", "text", "", "Server of the greeting and benchmark tools", "", "client"),
     _v("GREETING_TIMEOUT_SECONDS", "uint", "120", "Limit per model of the greeting tool", "", "client"),
     _v("OLLAMA_SKILLS", "path", "", "Directory of chat skills", "", "client"),
