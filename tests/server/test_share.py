@@ -499,6 +499,12 @@ def test_the_api_key_opens_everything(locked: Server) -> None:
         assert locked.get("/v2/", headers={"Authorization": f"Bearer {wrong}"}).status == 401
 
 
+def test_a_key_that_guards_only_the_share_is_not_taken_for_more(locked: Server) -> None:
+    assert locked.get("/api/tags").status == 200
+    assert "OLLAMA_API_KEY guards only /v2/ in this version" in locked.log.read_text()
+    assert API_KEY not in locked.log.read_text()
+
+
 def ask_token(server: Server, key: Key, *, path: str = "/v2/library/m/manifests/latest", **changes: Any) -> Reply:
     url = token_url(server.get(path).headers["WWW-Authenticate"], **changes)
     return send("GET", url, {"Authorization": key.authorization(url)})

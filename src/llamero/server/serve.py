@@ -260,6 +260,8 @@ def _log_start(settings: Settings) -> None:
         log.warning(warning)
     log.info("server config", extra={"env": config.describe(settings.environment)})
     log.info("Ollama cloud disabled: true")
+    if settings.api_key:
+        log.warning("OLLAMA_API_KEY guards only /v2/ in this version: everything else is served without a key")
     if hasattr(os, "geteuid") and os.geteuid() == 0 and not settings.allow_root:
         log.warning("the server runs as root; a user of its own is safer (LLAMERO_ALLOW_ROOT=1 silences this)")
 
