@@ -261,6 +261,20 @@ def test_errors_of_plain_calls(client: Client, server: ScriptedServer, reply: Re
     assert (str(error.value), error.value.status) == (message, reply.status)
 
 
+def test_a_link_to_sign_in_comes_with_its_error(client: Client, server: ScriptedServer) -> None:
+    """The server's own words then, since no key of its own is missing; streaming too."""
+    nobody = Reply(401, json={"error": "unauthorized", "signin_url": "https://ollama.com/connect?key=x"})
+    server.replies["POST /api/me"] = server.replies["POST /api/generate"] = nobody
+    for call, text in (
+        (client.me, "unauthorized"),
+        (lambda: list(client.generate(Ask(model="m"), "p")), "401 Unauthorized: unauthorized"),
+    ):
+        with pytest.raises(ServerAnswered) as error:
+            call()
+        assert (str(error.value), error.value.status) == (text, 401)
+        assert error.value.signin_url == "https://ollama.com/connect?key=x"
+
+
 STREAM_ERRORS = [
     pytest.param(Reply(404, json={"error": "no x"}), "404 Not Found: no x", 404, id="json"),
     pytest.param(Reply(502, text="bad"), "502 Bad Gateway: bad", 502, id="text"),

@@ -417,6 +417,18 @@ class Client:
     def delete(self, model: str) -> None:
         self.call("DELETE", "/api/delete", {"model": model})
 
+    def me(self) -> str:
+        """The name of whoever is signed in to ollama.com; ServerAnswered with a `signin_url` when nobody is."""
+        return str(self._json("POST", "/api/me").get("name", ""))
+
+    def sign_out(self) -> bool:
+        """Whether anybody was signed in to ollama.com."""
+        with self._exchange("POST", "/api/signout", None) as response:
+            if response.status == 401 and "WWW-Authenticate" not in response.headers:
+                return False  # with a challenge it is the server itself that wants a key
+            self._read(response)
+            return True
+
     def has_blob(self, digest: str) -> bool:
         try:
             self.call("HEAD", f"/api/blobs/{digest}")
@@ -672,14 +684,15 @@ def _keep_alive(ns: int | None) -> dict[str, Any]:
 def _answered(response: http.client.HTTPResponse, *, streaming: bool = False) -> ServerAnswered:
     """The error of a status from 400 up, in the words of cli §1.1."""
     data = response.read(MAX_ERROR_BYTES)
-    text = data.decode(errors="replace").strip()
+    text, signin_url = data.decode(errors="replace").strip(), ""
     with suppress(ValueError, KeyError, TypeError):
-        text = str(json.loads(data)["error"])
-    if response.status == 401:
+        reply = json.loads(data)
+        text, signin_url = str(reply["error"]), str(reply.get("signin_url") or "")
+    if response.status == 401 and not signin_url:
         text = KEY_NEEDED
     elif streaming:
         text = f"{response.status} {response.reason}: {text}".removesuffix(": ")
-    return ServerAnswered(text or SILENT_ERROR, status=response.status)
+    return ServerAnswered(text or SILENT_ERROR, status=response.status, signin_url=signin_url)
 
 
 def _basic(user_info: str) -> str:

@@ -5,6 +5,7 @@ It maps nothing to bytes: a dialect writes an error's text, the CLI prints it an
     LlameroError            500 internal
       BadRequest            400   InvalidName, InvalidDigest, InvalidModelFile, UnsupportedOption, ContextTooLong
         TooLarge            413
+      NotSignedIn           401   (carries the sign-in link)
       Forbidden             403
       NotFound              404   ModelNotFound, BlobNotFound
       MethodNotAllowed      405   (carries Allow)
@@ -13,7 +14,8 @@ It maps nothing to bytes: a dialect writes an error's text, the CLI prints it an
       Busy                  503   (queue full; carries Retry-After)
       StorageError          500   (a full disk is 507)
       TemplateError         500   (400 where the template itself is what was sent)
-      EngineError           500   LoadFailed (with the log tail), EngineDied, EngineGone, OutOfMemory
+      EngineError           500   LoadFailed (with the log tail), EngineDied, EngineGone, OutOfMemory,
+                                    AnswerUnreadable
       RegistryError         500   (502 towards clients of a proxy; `retryable`)
         RegistryAnswered    500   (with the status that the registry gave)
       ClientError           500   ServerRefused (no server there), ServerAnswered (with the status it gave)
@@ -78,6 +80,16 @@ class TooLarge(BadRequest):
 
     def __init__(self, limit_bytes: int) -> None:
         super().__init__(f"request body too large (limit {limit_bytes} bytes)")
+
+
+class NotSignedIn(LlameroError):
+    """Nobody is signed in to ollama.com; `signin_url` is where a person changes that, empty when it is no help."""
+
+    status = 401
+
+    def __init__(self, message: str, *, signin_url: str = "") -> None:
+        super().__init__(message)
+        self.signin_url = signin_url
 
 
 class Forbidden(LlameroError):
@@ -177,6 +189,10 @@ class EngineGone(EngineDied):
     """The engine was ending when a request reached it: nothing came of it, and a fresh engine can be asked."""
 
 
+class AnswerUnreadable(EngineError):
+    """The engine could not tell thinking, text and calls apart in what the model wrote, and broke its stream off."""
+
+
 class RegistryError(LlameroError):
     """A registry (or the package index, for starters) could not give what was asked."""
 
@@ -202,4 +218,11 @@ class ServerRefused(ClientError):
 
 
 class ServerAnswered(ClientError):
-    """The server answered with an error; `status` is its own."""
+    """The server answered with an error; `status` is its own.
+
+    `signin_url` came with a 401 that a person can end by signing in to ollama.com there.
+    """
+
+    def __init__(self, message: str, *, status: int | None = None, signin_url: str = "") -> None:
+        super().__init__(message, status=status)
+        self.signin_url = signin_url

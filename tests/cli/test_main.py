@@ -17,7 +17,7 @@ from tests.cli.conftest import Ollama
 from tests.cli.scripted_server import Reply, ScriptedServer, generated, shown
 
 NOT_RUNNING = "Error: could not connect to ollama server, run 'ollama serve' to start it\n"
-COMMANDS = "serve create show run stop pull push list ps cp rm help".split()
+COMMANDS = "serve create show run stop pull push signin signout list ps cp rm help".split()
 
 
 def free_address() -> str:
@@ -30,7 +30,7 @@ def free_address() -> str:
 
 
 def test_help_lists_the_commands_in_their_order(ollama: Ollama) -> None:
-    """partly L-01: signin, signout and launch do not exist yet."""
+    """partly L-01: launch does not exist yet."""
     outcome = ollama("--help")
     assert (outcome.status, outcome.err) == (0, "")
     head, _, rest = outcome.out.partition("Available Commands:\n")

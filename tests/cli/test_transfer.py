@@ -174,6 +174,55 @@ def test_l69_a_namespace_of_somebody_else(ollama: Ollama, server: ScriptedServer
     )
 
 
+LINK = "https://ollama.com/connect?name=box&key=abc"
+NOBODY = Reply(401, json={"error": "unauthorized", "signin_url": LINK})
+REFUSED = Reply(lines=[*PUSHED[:2], {"error": "unauthorized: access denied"}])
+SIGN_IN = (
+    "You need to be signed in to push models to ollama.com.\n\n"
+    f"If your browser did not open, navigate to:\n    {LINK}\n\n"
+)
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("me/m", SIGN_IN),
+        ("registry.ollama.ai/me/m", SIGN_IN),
+        ("Registry.Ollama.AI/me/m:v1", SIGN_IN),
+        ("ollama.com/me/m", SIGN_IN),
+        ("box:5000/me/m", ""),
+        ("notollama.com/me/m", ""),
+        ("ollama.com.evil.test/me/m", ""),
+    ],
+)
+def test_a_refused_push_to_ollama_shows_where_to_sign_in(
+    ollama: Ollama, server: ScriptedServer, name: str, said: str
+) -> None:
+    """After the refusal, which is an error all the same; another registry has no such place."""
+    server.replies |= {"POST /api/push": REFUSED, "POST /api/me": NOBODY}
+    done = ollama("push", name)
+    assert (done.status, done.out) == (1, said)
+    assert "Error: you are not authorized to push to this namespace" in done.err
+    assert server.routes == ["POST /api/push", "POST /api/me"][: 1 + bool(said)]
+
+
+@pytest.mark.parametrize(
+    "me",
+    [
+        pytest.param(Reply(json={"name": "ann"}), id="signed in"),
+        pytest.param(Reply(500, json={"error": "error getting authorization details"}), id="no key"),
+        pytest.param(Reply(404, text="404 page not found"), id="an older server"),
+    ],
+)
+def test_a_refusal_is_told_alone_when_there_is_no_link(ollama: Ollama, server: ScriptedServer, me: Reply) -> None:
+    server.replies |= {"POST /api/push": REFUSED, "POST /api/me": me}
+    done = ollama("push", "me/m")
+    assert (done.status, done.out) == (1, "")
+    assert done.err.endswith(
+        "Error: you are not authorized to push to this namespace, create the model under a namespace you own\n"
+    )
+
+
 def test_other_failures_of_a_push_are_told_as_they_are(ollama: Ollama, server: ScriptedServer) -> None:
     for reply, text in (
         (Reply(lines=[PUSHED[0], {"error": "model 'm' not found"}]), "model 'm' not found"),

@@ -39,6 +39,15 @@ def test_the_signature_of_the_vector(tmp_path: Path) -> None:
     assert Identity.load(tmp_path).authorization(auth.payload(TOKEN_URL)) == SIGNED
 
 
+def test_the_link_that_registers_a_key(tmp_path: Path) -> None:
+    """The key of Appendix A: its whole public line in base64url, without padding, and any host name that there is."""
+    (tmp_path / "id_ed25519").write_bytes(openssh(Ed25519PrivateKey.from_private_bytes(bytes(range(32)))))
+    assert Identity.load(tmp_path).signin_url("Ann's box/1&2") == (
+        "https://ollama.com/connect?name=Ann%27s%20box%2F1%262&key=c3NoLWVkMjU1MTkgQUFBQUMzTnphQzFsWkRJMU5URTVBQUFBSUFP"
+        "aEI3L3p6aEMrSFhEZEdPZEx3SmxuNU5Zd202VU5YeDNjaG1RU1ZURzQ"
+    )
+
+
 def test_s25_a_new_pair_is_in_openssh_form_and_never_rewritten(tmp_path: Path) -> None:
     home = tmp_path / "new" / ".ollama"
     line = ensure_key_pair(home)

@@ -8,7 +8,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from ..config import BY_NAME, Settings
-from ..errors import LlameroError, ServerRefused
+from ..errors import LlameroError, ServerAnswered, ServerRefused
 from .format import printable
 from .terminal import Terminal
 
@@ -57,6 +57,10 @@ class App:
 
     def fail(self, error: LlameroError) -> None:
         """Say what went wrong. The words may be a registry's, so they must not command the terminal."""
+        if isinstance(error, ServerAnswered) and error.signin_url:
+            from .account import CLOUD_NEEDS_SIGN_IN, sign_in_text
+
+            self.terminal.out(sign_in_text(CLOUD_NEEDS_SIGN_IN, error.signin_url))
         self.terminal.err(f"Error: {printable(str(error))}\n")
 
     def _not_running(self) -> str:

@@ -155,6 +155,22 @@ def push(app: App, /, words: tuple[str, ...], insecure: bool, limit_rate: str, q
     push_model(app, words[0], insecure=insecure, limit_rate=limit_rate, quiet=quiet)
 
 
+@_command("signin", "signin", "Register this machine's key at ollama.com", exactly(0), aliases=["login"])
+@click.pass_obj
+def signin(app: App, /, words: tuple[str, ...]) -> None:
+    from .account import sign_in
+
+    sign_in(app)
+
+
+@_command("signout", "signout", "Sign out from ollama.com", exactly(0), aliases=["logout"])
+@click.pass_obj
+def signout(app: App, /, words: tuple[str, ...]) -> None:
+    from .account import sign_out
+
+    sign_out(app)
+
+
 @_command("list", "list [PREFIX]", "List models", _ANY, aliases=["ls"])
 @flag("--json", kind="bool", help=_JSON)
 @flag("--sort", help="Order: name, size or modified")

@@ -10,6 +10,7 @@ from ..errors import BadRequest, LlameroError, ServerAnswered
 from ..messages import Progress
 from ..names import DEFAULT_HOST, DEFAULT_TAG, ModelName
 from ..sizes import human_bytes
+from .account import PUSH_NEEDS_SIGN_IN, show_sign_in
 from .app import App
 from .findings import Findings
 from .format import table
@@ -85,9 +86,17 @@ def push_model(app: App, name: str, *, insecure: bool, limit_rate: str, quiet: b
     except ServerAnswered as error:
         # a 401 is our own server's, which wants a key of its own
         if error.status != 401 and any(word in str(error).lower() for word in _REFUSALS):
+            if _is_at_ollama(name):
+                show_sign_in(app, client, PUSH_NEEDS_SIGN_IN)
             raise LlameroError(NOT_YOURS) from error
         raise
     app.terminal.out(f"\nYou can find your model at:\n\n\t{_address(name)}\n")
+
+
+def _is_at_ollama(text: str) -> bool:
+    """Whether the name's registry takes pushes from keys that an account of ollama.com knows."""
+    host = ModelName.parse(text).host.lower()
+    return any(host == domain or host.endswith(f".{domain}") for domain in ("ollama.ai", "ollama.com"))
 
 
 def _address(text: str) -> str:

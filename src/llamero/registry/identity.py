@@ -10,6 +10,7 @@ import os
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import quote
 
 from ..errors import RegistryError, StorageError
 from ..store.files import open_regular
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
 # `cryptography` is imported inside functions: it costs megabytes that a server which signs nothing never needs.
 
 KEY_NAME = "id_ed25519"
+SIGNIN_URL = "https://ollama.com/connect"
+"""Given to people; nothing of ours opens it."""
 MAX_KEY_BYTES = 16 * 2**10
 """An ed25519 key file has some 400 bytes."""
 
@@ -55,6 +58,12 @@ class Identity:
 
         line = self._key.public_key().public_bytes(Encoding.OpenSSH, PublicFormat.OpenSSH)
         return line.split()[1].decode()
+
+    def signin_url(self, machine: str) -> str:
+        """Where a person allows this key to act for his account, under the machine's name (native-api §3.17)."""
+        line = f"ssh-ed25519 {self.public_key}"  # stock Ollama sends the whole line, and ollama.com reads it as one
+        key = base64.urlsafe_b64encode(line.encode()).decode().rstrip("=")
+        return f"{SIGNIN_URL}?name={quote(machine, safe='')}&key={key}"
 
     def sign(self, payload: bytes) -> bytes:
         """The raw signature, 64 bytes."""

@@ -17,7 +17,7 @@ from starlette.types import Message, Receive, Scope, Send
 
 from ..durations import MINUTE, SECOND, format_duration
 from ..errors import Cancelled, EngineError, LlameroError, LoadFailed, MethodNotAllowed, TooLarge
-from .answers import BARE_JSON, JSON, STOPPING
+from .answers import BARE_JSON, JSON, STOPPING, warning_headers, with_headers
 from .guard import Guard
 from .routes import NATIVE_ERRORS, Match, Route, Routes, allow
 
@@ -90,9 +90,14 @@ class App:
             _log_access(scope, path, status, time.monotonic_ns() - started_ns)
 
     async def _answer(self, request: Request, match: Match) -> Response:
-        """Run a handler; every error becomes a reply here and nowhere else."""
-        route = match.route
+        """The reply of a route, with what `bodies.read` found to warn of: on errors too, which it may explain."""
         request.scope["path_params"] = match.parameters
+        request.state.warnings = list[str]()
+        response = await self._handle(request, match.route)
+        return with_headers(response, warning_headers(request.state.warnings))
+
+    async def _handle(self, request: Request, route: Route) -> Response:
+        """Run a handler; every error becomes a reply here and nowhere else."""
         try:
             if route.upload is not None:
                 return await route.upload(request)

@@ -13,7 +13,7 @@ import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
-from ..dialects.gojson import decode, encode
+from ..dialects.gojson import encode
 from ..errors import Cancelled, Forbidden, LlameroError, ModelNotFound, NotFound, RegistryAnswered, StorageError
 from ..messages import Found, Progress
 from ..names import Digest, ModelName
@@ -24,6 +24,7 @@ from ..store.check import Check
 from ..store.manifests import Manifest
 from ..store.usage import ModelUsage
 from .answers import JSON
+from .bodies import read
 from .reports import ProgressLine, Report, Shared, every, report
 from .routes import Handler, Route
 from .transfers import Transfers, is_at_this_machine
@@ -100,7 +101,7 @@ class Housekeeping:
         self._transfers = transfers
 
     async def usage(self, request: Request, body: bytes) -> Response:
-        asked = decode(body or b"{}", UsageBody, "UsageRequest").value
+        asked = read(request, body or b"{}", UsageBody, "UsageRequest")
         names = [self._stored(text) for text in asked.without]
         usage = await asyncio.to_thread(self._store.usage)
         models = {each.name: _usage_of(each) for each in usage.models}
@@ -130,14 +131,14 @@ class Housekeeping:
         return Response(encode(StoreReply(str(self._store.root.absolute()))), media_type=JSON)
 
     async def prune(self, request: Request, body: bytes) -> Response:
-        asked = decode(body or b"{}", PruneBody, "PruneRequest").value
+        asked = read(request, body or b"{}", PruneBody, "PruneRequest")
         pruned = await asyncio.to_thread(lambda: self._store.prune(dry_run=asked.dry_run, downloads=asked.downloads))
         if pruned.refusal:
             raise StorageError(pruned.refusal)
         return Response(encode(PruneReply(list(pruned.names), pruned.freed_bytes)), media_type=JSON)
 
     async def move(self, request: Request, body: bytes) -> Response:
-        asked = decode(body, MoveBody, "MoveRequest").value
+        asked = read(request, body, MoveBody, "MoveRequest")
         source, destination = ModelName.parse(asked.source), ModelName.parse(asked.destination)
         try:
             name = await asyncio.to_thread(self._store.move, source, destination)
@@ -146,7 +147,7 @@ class Housekeeping:
         return Response(encode(MoveReply(name.display)), media_type=JSON)
 
     async def doctor(self, request: Request, body: bytes) -> Response:
-        asked = decode(body or b"{}", DoctorBody, "DoctorRequest").value
+        asked = read(request, body or b"{}", DoctorBody, "DoctorRequest")
         trusted = is_at_this_machine(request)
 
         def work(tell: Report, cancelled: Callable[[], bool]) -> None:
@@ -186,7 +187,7 @@ class Housekeeping:
         return Finding("ok", finding.subject, f"repaired: {again} fetched again")
 
     async def update(self, request: Request, body: bytes) -> Response:
-        asked = decode(body or b"{}", UpdateBody, "UpdateRequest").value
+        asked = read(request, body or b"{}", UpdateBody, "UpdateRequest")
         names = [self._stored(text) for text in asked.models]
         trusted = is_at_this_machine(request)
 

@@ -17,13 +17,14 @@ from .. import modelfile
 from ..build.create import CreateRequest, create
 from ..config import Settings
 from ..dialects import native
-from ..dialects.gojson import decode, encode
+from ..dialects.gojson import encode
 from ..errors import BadRequest, Forbidden, ModelNotFound
 from ..names import Digest, ModelName, split_source
 from ..options import read_options
 from ..scheduler.loop import Scheduler
 from ..store import Model, Store, Summary
 from .answers import JSON, nothing
+from .bodies import read
 from .reports import Report, Shared, report
 from .transfers import Transfers, is_at_this_machine, stub_name
 
@@ -121,7 +122,6 @@ class Library:
     def __init__(self, store: Store, scheduler: Scheduler, transfers: Transfers, settings: Settings) -> None:
         self._store = store
         self._scheduler = scheduler
-        self._go_template = settings.go_template
         self._remotes = None if settings.no_cloud else settings.remotes
         self._transfers = transfers
 
@@ -151,7 +151,7 @@ class Library:
         return _json(PsReply(models, loading, queue))
 
     async def show(self, request: Request, body: bytes) -> Response:
-        asked = decode(body, native.ShowBody, "ShowRequest").value
+        asked = read(request, body, native.ShowBody, "ShowRequest")
         text = asked.model or asked.name
         if not text.strip():
             raise BadRequest("model is required")
@@ -175,8 +175,6 @@ class Library:
 
     def _show(self, model: Model, asked: native.ShowBody) -> ShowReply:
         system = asked.system or model.system
-        path = model.prompt_path(self._go_template)
-        template = model.jinja if path == "jinja" else model.template or "{{ .Prompt }}"
         overlay, _ = read_options(asked.options)
         # of a safetensors model, which may have many thousands, only when asked (store-registry §7.5)
         stored = model.gguf or (model.tensors if asked.verbose else None)
@@ -201,12 +199,12 @@ class Library:
             modified_at=native.timestamp(model.modified_ns, local=True),
             license="\n".join(model.licenses),
             parameters=modelfile.parameter_lines(model.parameters),
-            template=template,
+            template=model.template_in_force,
             system=system,
             messages=[ShownMessage(message.role, message.content) for message in model.messages],
             projector_info=model.projector_info(verbose=asked.verbose),
             tensors=[TensorReply(tensor.name, tensor.type, tensor.shape) for tensor in shown_tensors],
-            capabilities=model.capabilities_with(self._go_template),
+            capabilities=model.capabilities,
             requires=model.config.requires,
             remote_model=model.config.remote_model,
             remote_host=model.config.remote_host,
@@ -215,7 +213,7 @@ class Library:
     # --- changing --------------------------------------------------------------------------------------------------
 
     async def copy(self, request: Request, body: bytes) -> Response:
-        asked = decode(body, native.CopyBody, "CopyRequest").value
+        asked = read(request, body, native.CopyBody, "CopyRequest")
         source = _name(asked.source, "source")
         destination = _name(asked.destination, "destination")
         try:
@@ -225,7 +223,7 @@ class Library:
         return nothing()
 
     async def delete(self, request: Request, body: bytes) -> Response:
-        asked = decode(body, native.DeleteBody, "DeleteRequest").value
+        asked = read(request, body, native.DeleteBody, "DeleteRequest")
         text = asked.model or asked.name
         if not text.strip():
             raise BadRequest("model is required")
@@ -242,7 +240,7 @@ class Library:
         return nothing()
 
     async def create(self, request: Request, body: bytes) -> Response:
-        asked = decode(body, native.CreateBody, "CreateRequest").value
+        asked = read(request, body, native.CreateBody, "CreateRequest")
         wanted = _create_request(asked)
 
         trusted = is_at_this_machine(request)

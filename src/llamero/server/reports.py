@@ -11,7 +11,7 @@ import contextlib
 import logging
 import threading
 import time
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable
 
 import msgspec
 from starlette.requests import Request
@@ -20,7 +20,7 @@ from starlette.responses import Response
 from ..dialects.gojson import encode
 from ..dialects.native import write_error
 from ..messages import Found, Progress
-from .answers import BARE_JSON, NDJSON, Lines, unless_gone, warning_headers, with_headers
+from .answers import BARE_JSON, NDJSON, Lines, unless_gone
 
 log = logging.getLogger(__name__)
 
@@ -119,28 +119,24 @@ class Shared:
             queue.put_nowait(progress)
 
 
-async def report(
-    request: Request, steps: AsyncGenerator[Progress, None], *, stream: bool, warnings: Sequence[str] = ()
-) -> Response:
+async def report(request: Request, steps: AsyncGenerator[Progress, None], *, stream: bool) -> Response:
     """The reply for some work: a line per step, or (not streaming) the last step alone."""
     try:
-        return await unless_gone(request, _report(request, steps, stream, warning_headers(warnings)))
+        return await unless_gone(request, _report(request, steps, stream))
     except BaseException:
         await steps.aclose()
         raise
 
 
-async def _report(
-    request: Request, steps: AsyncGenerator[Progress, None], stream: bool, headers: Sequence[tuple[str, str]]
-) -> Response:
+async def _report(request: Request, steps: AsyncGenerator[Progress, None], stream: bool) -> Response:
     first = await anext(steps)
     if stream:
-        return Lines(_lines(first, steps), NDJSON, write_error, headers, request)
+        return Lines(_lines(first, steps), NDJSON, write_error, (), request)
     last = first
     async with contextlib.aclosing(steps):
         async for each in steps:
             last = each
-    return with_headers(Response(_line(last), media_type=BARE_JSON), headers)
+    return Response(_line(last), media_type=BARE_JSON)
 
 
 async def _lines(first: Progress, steps: AsyncGenerator[Progress, None]) -> AsyncGenerator[bytes, None]:

@@ -18,6 +18,7 @@ import sys
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from types import FrameType
 
 import msgspec
@@ -36,7 +37,7 @@ from ..scheduler.effects import LocalEffects
 from ..scheduler.loop import Limits, Scheduler
 from ..scheduler.plan import binary_size, max_loaded, tier
 from ..store import Store
-from . import archive, housekeeping, native, openapi, reports, share, transfers
+from . import archive, cloud, housekeeping, native, openapi, recommendations, reports, share, transfers
 from .addresses import Address, OwnAddresses
 from .answers import JSON
 from .app import App
@@ -84,9 +85,10 @@ class Service:
     """Everything a server consists of, wired together."""
 
     def __init__(self, settings: Settings) -> None:
-        self._settings = settings
+        no_cloud = cloud.switched_off_by(settings)
+        self._settings = settings = replace(settings, no_cloud=no_cloud != "none")
         self._own_addresses = OwnAddresses()
-        self._store = Store(settings.models, no_prune=settings.no_prune)
+        self._store = Store(settings.models, no_prune=settings.no_prune, go_template=settings.go_template)
         self._effects = LocalEffects(
             LlamaCppSettings(
                 env=settings.engine_env,
@@ -118,6 +120,8 @@ class Service:
         table += transfers.routes(self._transfers)
         table += housekeeping.routes(self._store, self._transfers)
         table += archive.routes(self._store)
+        table += cloud.routes(settings.home, no_cloud)
+        table += recommendations.routes()
         table += self._share_routes()
         table.append(Route("GET", "/openapi.json", self._openapi, "This description", "admin"))
         self.routes = Routes(table)

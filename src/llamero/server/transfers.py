@@ -21,7 +21,7 @@ from starlette.responses import Response
 from ..build.convert import convert_in_child
 from ..config import Settings, is_base_url, parse_size
 from ..dialects import native
-from ..dialects.gojson import decode, encode
+from ..dialects.gojson import encode
 from ..errors import BadRequest, Cancelled, InvalidName, LlameroError, NotFound, RegistryError
 from ..messages import Progress
 from ..names import Digest, ModelName, split_source
@@ -35,6 +35,7 @@ from ..store import Store
 from ..store.manifests import Manifest
 from .addresses import Address
 from .answers import JSON, nothing
+from .bodies import read
 from .reports import Report, Shared, report
 from .routes import Route
 
@@ -84,12 +85,11 @@ class Transfers:
         self._running: dict[tuple[PullRequest, bool], Shared] = {}
 
     async def pull(self, request: Request, body: bytes) -> Response:
-        decoded = decode(body, native.PullBody, "PullRequest")
-        asked, warnings = decoded.value, native.unknown_fields(decoded.unknown)
+        asked = read(request, body, native.PullBody, "PullRequest")
         wanted = _pull_request(asked, trusted=is_at_this_machine(request))
         wanted = replace(wanted, name=await asyncio.to_thread(self._store.manifests.adopt, wanted.name))
         steps = self._share(wanted, only_starter=asked.starter)
-        return await report(request, steps, stream=asked.stream is not False, warnings=warnings)
+        return await report(request, steps, stream=asked.stream is not False)
 
     async def downloads(self, request: Request, body: bytes) -> Response:
         """What is being pulled now, each with the bytes of its layers so far (store-registry GAP-10)."""
@@ -102,7 +102,7 @@ class Transfers:
 
     async def cancel(self, request: Request, body: bytes) -> Response:
         """End the pulls of a model, whoever follows them. What has arrived stays, to be resumed."""
-        asked = decode(body, CancelBody, "CancelRequest").value
+        asked = read(request, body, CancelBody, "CancelRequest")
         name = ModelName.parse(asked.model).full.lower()
         found = [
             shared
@@ -117,13 +117,12 @@ class Transfers:
 
     async def limit(self, request: Request, body: bytes) -> Response:
         """Change the rate of all transfers, also of those that run (store-registry GAP-14)."""
-        self._rate.bytes_per_s = _rate(decode(body, LimitBody, "LimitRequest").value.limit_rate)
+        self._rate.bytes_per_s = _rate(read(request, body, LimitBody, "LimitRequest").limit_rate)
         log.info("all transfers together: %d bytes per second at most (0: no limit)", self._rate.bytes_per_s)
         return await self.downloads(request, body)
 
     async def push(self, request: Request, body: bytes) -> Response:
-        decoded = decode(body, native.PushBody, "PushRequest")
-        asked, warnings = decoded.value, native.unknown_fields(decoded.unknown)
+        asked = read(request, body, native.PushBody, "PushRequest")
         text = asked.model or asked.name
         if not text.strip():
             raise BadRequest("model is required")
@@ -135,7 +134,7 @@ class Transfers:
                 thread.run(self._push(name, asked, trusted, tell), cancelled)
             tell(SUCCESS)
 
-        return await report(request, Shared(work).follow(), stream=asked.stream is not False, warnings=warnings)
+        return await report(request, Shared(work).follow(), stream=asked.stream is not False)
 
     async def _push(self, name: ModelName, asked: native.PushBody, trusted: bool, tell: Report) -> None:
         name = self._store.manifests.adopt(name)
