@@ -25,6 +25,7 @@ from llamero.messages import Message, Progress
 from llamero.names import Digest, ModelName
 from llamero.store import Model, Store
 from llamero.store.layers import Config
+from llamero.template.builtin import TEMPLATES
 from tests import model_folders
 from tests.gguf_files import TensorSpec, gguf_file, tiny_llama
 
@@ -385,13 +386,81 @@ def test_s78_an_architecture_may_imply_renderer_and_parser(store: Store) -> None
         assert (config.renderer, config.parser, made(store, "own").parameters) == ("", "mine", {"stop": ["x"]})
 
 
-def test_a_known_chat_template_brings_its_stops(store: Store) -> None:
-    chatml = tiny_llama({"tokenizer.chat_template": "<|im_start|>{{ tools }}"})
-    make(store, gguf=chatml)
-    assert made(store).parameters == {"stop": ["<|im_start|>", "<|im_end|>"]}
-    assert made(store).template is None
-    make(store, gguf=chatml, parameters={"stop": ["mine"], "top_k": 3})
-    assert made(store).parameters == {"stop": ["mine"], "top_k": 3}
+CHATML = "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}"
+PHI_3 = "{% for m in messages %}<|user|>\n{{ m.content }}<|end|>\n{% endfor %}"
+CHATML_STOPS = {"stop": ["<|im_start|>", "<|im_end|>"]}
+
+
+def with_jinja(jinja: str) -> bytes:
+    return tiny_llama({"tokenizer.chat_template": jinja})
+
+
+def test_s77_t61_a_known_chat_template_is_written_in_gos_language(store: Store) -> None:
+    """S-77, T-61: template and parameters layers, and a status instead of the template's."""
+    for jinja, name in ((PHI_3, "phi-3"), (CHATML, "chatml")):
+        statuses = make(store, gguf=with_jinja(jinja))
+        model = made(store)
+        assert kinds(model) == ["model", "template", "params"]
+        params = model.manifest.layers[-1].digest
+        assert statuses[2:] == [
+            f"using autodetected template {name}",
+            f"creating new layer {params}",
+            "writing manifest",
+            "success",
+        ]
+        assert model.template == TEMPLATES[name]
+        assert "<|" in model.parameters["stop"][0]
+
+
+def test_s77_t61_an_unknown_chat_template_brings_nothing(store: Store) -> None:
+    """S-77, T-61."""
+    statuses = make(store, gguf=with_jinja("{% for m in messages %}{{ m.content }}{% endfor %}"))
+    assert kinds(made(store)) == ["model"]
+    assert not [status for status in statuses if "autodetected" in status]
+
+
+def test_a_recognised_template_is_nobodys_choice(store: Store) -> None:
+    """The Jinja it was recognised by still renders, here and in every model made of this one."""
+    make(store, gguf=with_jinja(CHATML))
+    make(store, "child", from_="m", system="s")
+    make(store, "own", from_="m", template="{{ .Prompt }}!")
+    for name in ("m", "child"):
+        model = made(store, name)
+        assert (model.template, model.is_user_template) == (TEMPLATES["chatml"], False)
+        assert (model.prompt_path, model.template_in_force) == ("jinja", CHATML)
+    assert made(store, "own").prompt_path == "go"
+
+
+def test_beside_a_jinja_with_tools_only_the_stops_are_written(store: Store) -> None:
+    statuses = make(store, gguf=with_jinja(CHATML + "{{ tools }}"))
+    assert kinds(made(store)) == ["model", "params"]
+    assert made(store).parameters == CHATML_STOPS
+    assert statuses[2:] == ["using stops of autodetected template chatml", "writing manifest", "success"]
+
+
+@pytest.mark.parametrize("jinja", [CHATML, CHATML + "{{ tools }}"], ids=["template", "stops only"])
+def test_what_the_request_says_replaces_what_was_recognised(store: Store, jinja: str) -> None:
+    given = {"stop": ["mine"], "top_k": 3}
+    statuses = make(store, gguf=with_jinja(jinja), template="{{ .Prompt }}", parameters=given)
+    model = made(store)
+    assert kinds(model) == ["model", "template", "params"]
+    assert (model.template, model.parameters) == ("{{ .Prompt }}", given)
+    assert not [status for status in statuses if "autodetected" in status]
+    make(store, gguf=with_jinja(jinja), parameters={"top_k": 3})
+    assert made(store).parameters == CHATML_STOPS | {"top_k": 3}
+
+
+def test_a_template_is_recognised_in_converted_weights_too(store: Store) -> None:
+    folder = Path(__file__).parents[1] / "data" / "hf-tiny" / "llama"
+    statuses = make(store, files={path.name: str(store.blobs.put(path.read_bytes())) for path in folder.iterdir()})
+    assert "using autodetected template chatml" in statuses
+    assert made(store).template == TEMPLATES["chatml"]
+
+
+def test_the_weights_of_a_base_model_are_not_looked_at_again(store: Store, root: Path) -> None:
+    model_folders.add(root, "base", with_jinja(CHATML))
+    make(store, from_="base", system="s")
+    assert kinds(made(store)) == ["model", "system"]
 
 
 # --- from a model ---

@@ -1,52 +1,75 @@
-"""What a model can do and which way its prompts go (modelfile-templates §3.5, §5)."""
+"""What a model can do and which way its prompts go (modelfile-templates §3.3, §3.5, §5)."""
 
 from __future__ import annotations
 
-import time
 from typing import Any
 
 import pytest
 
 from llamero.gguf import Gguf, read_header
-from llamero.store.capabilities import PARSERS, capabilities, go_identifiers, prompt_path
+from llamero.store.capabilities import DEFAULT_TEMPLATE, PARSERS, Templates, capabilities, parser_of, traits_of
+from llamero.template.builtin import TEMPLATES
+from llamero.template.cache import MAX_KEPT_CHARS
 from tests.gguf_files import gguf_file
 
 TOOL_JINJA = "{% if tools %}{{ tools }}{% endif %}{% for m in messages %}{% if m['role'] == 'tool' %}{{ m.tool_calls }}"
 PLAIN_JINJA = "{% for m in messages %}{{ m.content }}{% endfor %}"
+HALF_JINJA = "{{ tools }}<think></think>"
 TOOL_GO = '{{ range .Messages }}{{ if eq .Role "tool" }}{{ .Content }}{{ end }}{{ .ToolCalls }}{{ end }}{{ .Tools }}'
+ONE_WAY_GO = "{{ range .Messages }}{{ .Content }}{{ end }}{{ .Tools }}"
+THINKING_GO = "{{ range .Messages }}{{ if .Thinking }}<think>{{ .Thinking }}</think>{{ end }}{{ .Content }}{{ end }}"
 PLAIN_GO = "{{ .System }} {{ .Prompt }}"
 BARE_GO = "{{ .Prompt }}"
+INSERT_GO = "{{ .Prompt }}<hole>{{ .Suffix }}"
+BROKEN_GO = "{{ .Tools }}{{ .Suffix }}{{ if"
 
 
 @pytest.mark.parametrize(
-    ("template", "is_users", "jinja", "go_template", "path"),
+    ("templates", "path"),
     [
-        # OLLAMA_GO_TEMPLATE decides first: 1 takes the layer, 0 never does
-        (PLAIN_GO, False, PLAIN_JINJA, True, "go"),
-        (BARE_GO, True, PLAIN_JINJA, True, "go"),
-        (None, False, PLAIN_JINJA, True, "jinja"),
-        (None, False, "", True, "chatml"),
-        (PLAIN_GO, True, PLAIN_JINJA, False, "jinja"),
-        (PLAIN_GO, True, "", False, "chatml"),
-        # the user's own text is never overridden
-        (PLAIN_GO, True, PLAIN_JINJA, None, "go"),
-        (PLAIN_GO, True, TOOL_JINJA, None, "go"),
-        (BARE_GO, True, PLAIN_JINJA, None, "jinja"),
-        (f" {BARE_GO}\n", True, PLAIN_JINJA, None, "jinja"),
-        (BARE_GO, True, "", None, "go"),
-        # otherwise Jinja, unless only the Go template can hand tool results back
-        (PLAIN_GO, False, PLAIN_JINJA, None, "jinja"),
-        (TOOL_GO, False, PLAIN_JINJA, None, "go"),
-        (TOOL_GO, False, TOOL_JINJA, None, "jinja"),
-        (TOOL_GO, False, "{{ tools }}<think></think>", None, "go"),
-        # no Jinja
-        (PLAIN_GO, False, "", None, "go"),
-        (None, False, "", None, "chatml"),
+        # 1. OLLAMA_GO_TEMPLATE decides first: 1 takes the layer, 0 never does
+        pytest.param(Templates(go=PLAIN_GO, jinja=PLAIN_JINJA, setting=True), "go", id="1 forced, T-62 env 1"),
+        pytest.param(Templates(go=BARE_GO, is_users=True, jinja=PLAIN_JINJA, setting=True), "go", id="1 forced, bare"),
+        pytest.param(Templates(jinja=PLAIN_JINJA, setting=True), "jinja", id="nothing to force"),
+        pytest.param(Templates(setting=True), "chatml", id="nothing at all to force"),
+        pytest.param(Templates(go=PLAIN_GO, is_users=True, jinja=PLAIN_JINJA, setting=False), "jinja", id="forbidden"),
+        pytest.param(Templates(go=PLAIN_GO, setting=False), "chatml", id="forbidden, T-62 env 0"),
+        pytest.param(Templates(go=PLAIN_GO, bundled=PLAIN_JINJA, setting=True), "go", id="1 forced, bundled"),
+        # 2. the user's own text is never overridden
+        pytest.param(Templates(go=PLAIN_GO, is_users=True, jinja=PLAIN_JINJA), "go", id="2 users"),
+        pytest.param(Templates(go=PLAIN_GO, is_users=True, jinja=TOOL_JINJA), "go", id="2 users, T-63 in Llamero"),
+        pytest.param(Templates(go=PLAIN_GO, is_users=True, bundled=TOOL_JINJA), "go", id="2 users, bundled"),
+        pytest.param(Templates(go=BROKEN_GO, is_users=True, jinja=PLAIN_JINJA), "go", id="2 users, broken"),
+        pytest.param(Templates(go=BARE_GO, is_users=True, jinja=PLAIN_JINJA), "jinja", id="2 bare counts as none"),
+        pytest.param(Templates(go=f" {BARE_GO}\n", is_users=True, jinja=PLAIN_JINJA), "jinja", id="2 bare with blanks"),
+        pytest.param(Templates(go=BARE_GO, is_users=True, bundled=PLAIN_JINJA), "jinja", id="2 bare, bundled"),
+        pytest.param(Templates(go=BARE_GO, is_users=True), "go", id="2 bare is all there is"),
+        # 3. the file's Jinja, unless only the Go template can hand tool results back
+        pytest.param(Templates(jinja=PLAIN_JINJA), "jinja", id="3"),
+        pytest.param(Templates(go=PLAIN_GO, jinja=PLAIN_JINJA), "jinja", id="3 over a publisher's"),
+        pytest.param(Templates(go=PLAIN_GO, jinja=TOOL_JINJA), "jinja", id="3 T-62 only Jinja has tools"),
+        pytest.param(Templates(go=TOOL_GO, jinja=TOOL_JINJA), "jinja", id="3 T-63 both with a round trip"),
+        pytest.param(Templates(go=ONE_WAY_GO, jinja=HALF_JINJA), "jinja", id="3 no round trip on either side"),
+        pytest.param(Templates(go=BROKEN_GO, jinja=PLAIN_JINJA), "jinja", id="3 over a broken one"),
+        pytest.param(Templates(go=TOOL_GO, jinja=PLAIN_JINJA), "go", id="3 exception"),
+        pytest.param(Templates(go=TOOL_GO, jinja=HALF_JINJA), "go", id="3 exception, T-63"),
+        # 4. our own Jinja for a renderer or a family
+        pytest.param(Templates(bundled=PLAIN_JINJA), "jinja", id="4"),
+        pytest.param(Templates(go=TOOL_GO, bundled=PLAIN_JINJA), "jinja", id="4 over a publisher's"),
+        # 5. and 6. no Jinja
+        pytest.param(Templates(go=PLAIN_GO), "go", id="5 T-62 Go template only"),
+        pytest.param(Templates(), "chatml", id="6"),
     ],
 )
-def test_prompt_path(template: str | None, is_users: bool, jinja: str, go_template: bool | None, path: str) -> None:
-    """Partly T-62, partly T-63: the rendering belongs to others."""
-    assert prompt_path(template=template, is_users=is_users, jinja=jinja, go_template=go_template) == path
+def test_which_way_prompts_are_made(templates: Templates, path: str) -> None:
+    """T-62, T-63: the choice; what each path makes of a conversation stands with its own tests."""
+    assert templates.path == path
+
+
+def test_t63_the_kept_go_template_decides_what_is_offered() -> None:
+    """T-63: the Jinja alone knows thinking, and is not used."""
+    assert found(Templates(go=TOOL_GO, jinja=HALF_JINJA)) == ("tools",)
+    assert found(Templates(jinja=HALF_JINJA)) == ("tools", "thinking")
 
 
 @pytest.mark.parametrize(
@@ -62,38 +85,116 @@ def test_prompt_path(template: str | None, is_users: bool, jinja: str, go_templa
 )
 def test_a_jinja_tool_round_trip_is_known_in_every_spelling(result: str) -> None:
     jinja = "{% if tool_call %}{{ tool_calls }}{% if " + result + " %}"
-    assert prompt_path(template=TOOL_GO, is_users=False, jinja=jinja, go_template=None) == "jinja"
+    assert Templates(go=TOOL_GO, jinja=jinja).path == "jinja"
     half = jinja.replace("tool_calls", "").replace(result, "x")
-    assert prompt_path(template=TOOL_GO, is_users=False, jinja=half, go_template=None) == "go"
+    assert Templates(go=TOOL_GO, jinja=half).path == "go"
+
+
+@pytest.mark.parametrize(
+    ("templates", "shown"),
+    [
+        (Templates(), DEFAULT_TEMPLATE),
+        (Templates(go=PLAIN_GO), PLAIN_GO),
+        (Templates(go=PLAIN_GO, is_users=True, jinja=PLAIN_JINJA), PLAIN_GO),
+        (Templates(go=PLAIN_GO, jinja=PLAIN_JINJA), PLAIN_JINJA),
+        (Templates(go=PLAIN_GO, bundled=TOOL_JINJA), TOOL_JINJA),
+        (Templates(go=INSERT_GO, jinja=PLAIN_JINJA), INSERT_GO),
+    ],
+    ids=["none", "go", "the user's", "jinja", "bundled", "one with .Suffix, which serves beside the Jinja"],
+)
+def test_the_template_in_force(templates: Templates, shown: str) -> None:
+    assert templates.in_force == shown
+
+
+@pytest.mark.parametrize(
+    ("given", "parser"),
+    [
+        ({}, ""),
+        ({"named": "who knows"}, "who knows"),
+        ({"family": "gptoss", "go": "<|start|>x<|end|>"}, "harmony"),
+        ({"family": "gpt-oss", "go": "<|start|>x<|end|>"}, "harmony"),
+        ({"family": "gptoss", "go": "<|start|>x<|end|>", "named": "passthrough"}, "passthrough"),
+        ({"family": "gptoss", "go": "<|start|>x"}, ""),
+        ({"family": "llama", "go": "<|start|>x<|end|>"}, ""),
+    ],
+)
+def test_t64_harmony_is_known_by_family_and_template(given: dict[str, str], parser: str) -> None:
+    """Partly T-64: that a PARSER beside a Jinja changes nothing is shown by `test_a_parser_does_not_choose_the_way`."""
+    assert parser_of(**{"named": "", "family": "", "go": ""} | given) == parser
 
 
 def header(**keys: Any) -> Gguf:
     return read_header(gguf_file({"general.architecture": "a", **keys}))
 
 
-def found(**changes: Any) -> tuple[str, ...]:
-    plain: dict[str, Any] = {
-        "stored": (),
-        "jinja": "",
-        "template": None,
-        "is_users": False,
-        "go_template": None,
-        "parser": "",
-        "family": "a",
-        "weights": None,
-        "projectors": (),
-    }
-    return capabilities(**plain | changes)
+def found(templates: Templates | None = None, **given: Any) -> tuple[str, ...]:
+    return capabilities(templates or Templates(), **given)
+
+
+def jinja(text: str) -> tuple[Templates]:
+    return (Templates(jinja=text),)
+
+
+def go(text: str) -> tuple[Templates]:
+    return (Templates(go=text),)
 
 
 CLIP = {"general.architecture": "clip"}
 
 
 @pytest.mark.parametrize(
+    ("templates", "expected"),
+    [
+        # 5.2
+        (jinja("{{ tools }}"), ("tools",)),
+        (jinja("{{ tool_call }}"), ("tools",)),
+        (jinja("<think></think>"), ("thinking",)),
+        (jinja("<think>"), ()),
+        (jinja("{{ content.split('</think>')[-1] }}"), ("thinking",)),
+        (jinja('{{ content.split("</think>")[-1] }}'), ("thinking",)),
+        (jinja("{{ content.split('</think>')[-1] }}<SPECIAL_12>"), ()),
+        (jinja("{% if enable_thinking %}"), ("thinking",)),
+        (jinja("{{ reasoning_effort }}"), ("thinking",)),
+        (jinja("{{ m.reasoning_content }}"), ("thinking",)),
+        (jinja("<|channel|>analysis"), ("thinking",)),
+        (jinja("<|channel>thought"), ("thinking",)),
+        (jinja("[THINK]"), ("thinking",)),
+        (jinja("<|START_THINKING|>"), ("thinking",)),
+        ((Templates(bundled="{{ tools }}[THINK]"),), ("tools", "thinking")),
+        # the Jinja counts only where it is used
+        ((Templates(jinja="{{ tools }}", go=PLAIN_GO, is_users=True),), ()),
+        ((Templates(jinja="{{ tools }}", go=PLAIN_GO, is_users=True, setting=False),), ("tools",)),
+        # 5.5
+        (go(TOOL_GO), ("tools",)),
+        (go(THINKING_GO), ("thinking",)),
+        (go("<think>{{ .Thinking }}</think>{{ .Content }}"), ()),
+        (go("{{ range .Messages }}{{ .Thinking }}{{ end }}"), ()),
+        (go("{{ range .Messages }}<a>{{ .Thinking }}{{ end }}"), ()),
+        (go("tools and suffix in plain text {{ .Prompt }}"), ()),
+        (go("{{ (index .Messages 0).Suffix }}"), ()),
+        (go(BROKEN_GO), ()),
+        ((Templates(go=TOOL_GO, setting=False),), ()),
+    ],
+)
+def test_what_templates_add(templates: tuple[Templates], expected: tuple[str, ...]) -> None:
+    """The steps 5.2 and 5.5."""
+    assert found(*templates) == expected
+
+
+def test_t72_a_suffix_is_inserted_by_a_go_template() -> None:
+    """T-72: also beside a Jinja that serves everything else, and never by a Jinja."""
+    assert found(*go(INSERT_GO)) == ("insert",)
+    assert found(Templates(go=INSERT_GO, jinja=PLAIN_JINJA)) == ("insert",)
+    assert found(*jinja("{{ suffix }}{{ .Suffix }}")) == ()
+
+
+@pytest.mark.parametrize(
     ("given", "expected"),
     [
         ({}, ()),
+        # 5.1
         ({"stored": ("image", "tools")}, ("image", "tools")),
+        # 5.3
         ({"weights": header()}, ("completion",)),
         ({"weights": header(**{"a.pooling_type": 1})}, ("embedding",)),
         (
@@ -102,28 +203,15 @@ CLIP = {"general.architecture": "clip"}
         ),
         ({"weights": header(**{"a.vision.block_count": 0})}, ("completion",)),
         (
-            {"weights": header(**{"tokenizer.ggml.fim_pre_token_id": 1, "tokenizer.ggml.fim_suf_token_id": 2})},
+            {"weights": header(**{f"tokenizer.ggml.fim_{part}_token_id": 1 for part in ("pre", "suf", "mid")})},
             ("completion", "insert"),
         ),
+        (
+            {"weights": header(**{"tokenizer.ggml.fim_pre_token_id": 1, "tokenizer.ggml.fim_suf_token_id": 2})},
+            ("completion",),
+        ),
         ({"weights": header(**{"tokenizer.ggml.fim_pre_token_id": 1})}, ("completion",)),
-        ({"jinja": "{{ tools }}"}, ("tools",)),
-        ({"jinja": "{{ tool_call }}"}, ("tools",)),
-        ({"jinja": "<think></think>"}, ("thinking",)),
-        ({"jinja": "<think>"}, ()),
-        ({"jinja": "{{ content.split('</think>')[-1] }}"}, ("thinking",)),
-        ({"jinja": '{{ content.split("</think>")[-1] }}'}, ("thinking",)),
-        ({"jinja": "{{ content.split('</think>')[-1] }}<SPECIAL_12>"}, ()),
-        ({"jinja": "{% if enable_thinking %}"}, ("thinking",)),
-        ({"jinja": "<|channel|>analysis"}, ("thinking",)),
-        ({"jinja": "[THINK]"}, ("thinking",)),
-        # the Jinja counts only where it is used
-        ({"jinja": "{{ tools }}", "template": PLAIN_GO, "is_users": True}, ()),
-        ({"jinja": "{{ tools }}", "template": PLAIN_GO, "is_users": True, "go_template": False}, ("tools",)),
-        ({"template": TOOL_GO}, ("tools",)),
-        ({"template": "<think>{{ .Thinking }}</think>{{ .Content }}"}, ("thinking",)),
-        ({"template": "{{ .Prompt }}<fim>{{ .Suffix }}"}, ("insert",)),
-        ({"template": "{{ .Prompt }}{{ .Suffix }}", "jinja": PLAIN_JINJA}, ("insert",)),
-        ({"template": "tools and suffix in plain text {{ .Prompt }}"}, ()),
+        # 5.4
         ({"projectors": (header(**CLIP),)}, ("vision",)),
         ({"projectors": (None,)}, ("vision",)),
         ({"projectors": (header(**CLIP, **{"clip.has_audio_encoder": True}),)}, ("vision", "audio")),
@@ -133,16 +221,32 @@ CLIP = {"general.architecture": "clip"}
             {"projectors": (header(**CLIP, **{"clip.has_audio_encoder": True, "clip.projector_type": "gemma3nv"}),)},
             ("vision",),
         ),
+        # 5.6
         ({"parser": "qwen3-thinking"}, ("tools", "thinking")),
         ({"parser": "olmo3-think"}, ("thinking",)),
         ({"parser": "passthrough"}, ()),
         ({"parser": "who knows"}, ()),
+        ({"parser": "olmo3", "templates": Templates(bundled="{{ tools }}[THINK]")}, ("tools",)),
+        ({"parser": "olmo3", "templates": Templates(jinja="{{ tools }}[THINK]")}, ("tools", "thinking")),
+        # 5.7
         ({"family": "gptoss"}, ("thinking",)),
         ({"family": "gpt-oss"}, ("thinking",)),
+        # 5.8
         ({"family": "nemotron_h_omni", "weights": header(**{"a.audio.block_count": 3})}, ("completion",)),
+        ({"stored": ("vision", "audio"), "renderer": "gemma4", "format": "safetensors"}, ()),
+        ({"stored": ("vision", "audio"), "renderer": "glimmer", "format": "safetensors"}, ("vision",)),
+        ({"stored": ("vision", "audio"), "renderer": "nemotron-3-nano", "format": "safetensors"}, ()),
+        ({"stored": ("vision", "audio"), "renderer": "gemma4", "format": "gguf"}, ("vision", "audio")),
+        # the order is that of the steps
         (
-            {"stored": ("vision",), "parser": "qwen3", "jinja": "{{ tools }}", "weights": header()},
-            ("vision", "tools", "completion"),
+            {
+                "templates": Templates(jinja="{{ tools }}", go=INSERT_GO),
+                "stored": ("vision",),
+                "parser": "qwen3-thinking",
+                "weights": header(),
+                "projectors": (header(**CLIP),),
+            },
+            ("vision", "tools", "completion", "insert", "thinking"),
         ),
     ],
 )
@@ -155,22 +259,25 @@ def test_every_parser_of_the_table_adds_something() -> None:
     assert all(found(parser=name) for name in PARSERS)
 
 
-@pytest.mark.parametrize(
-    ("template", "names"),
-    [
-        ("{{ .Prompt }}", {"prompt"}),
-        ("{{- range $i, $m := $.Messages }}{{ $m.Content.Text }}{{- end -}}", {"messages", "content", "text"}),
-        ("{{ if and .Tools (eq .Role `x`) }}.Not{{ end }} .Nor", {"tools", "role"}),
-        ("no actions .Here", set()),
-        ("{{ . }}{{ .. }}{{ unclosed .A", {"a"}),
-    ],
-)
-def test_identifiers_of_a_go_template(template: str, names: set[str]) -> None:
-    assert go_identifiers(template) == names
+def test_a_parser_does_not_choose_the_way() -> None:
+    """T-64 in Llamero: the Jinja serves, the parser's name adds what it can do."""
+    assert found(Templates(jinja=PLAIN_JINJA), parser="qwen3-thinking") == ("tools", "thinking")
+    assert found(Templates(jinja="<think></think>"), parser="unknown") == ("thinking",)
 
 
-def test_hostile_templates_take_linear_time() -> None:
-    start = time.thread_time()
-    for text in ("{{" * 500_000, "{{ " + "." * 1_000_000, "{{ ." + "a" * 1_000_000):
-        go_identifiers(text)
-    assert time.thread_time() - start < 5
+# --- what a Go template says ---
+
+
+@pytest.mark.parametrize("name", sorted(TEMPLATES))
+def test_what_the_built_in_templates_say(name: str) -> None:
+    traits = traits_of(TEMPLATES[name])
+    assert (traits.tools, traits.round_trip) == ((True, True) if name == "command-r" else (False, False))
+    assert not traits.insert
+    assert not traits.thinking
+
+
+def test_hostile_templates_say_nothing_and_soon() -> None:
+    """The parser's own limits hold; a text that is too long to be remembered is read all the same."""
+    for text in ("{{" * 500_000, "{{ " + "." * 1_000_000, "{{ ." + "a" * 2_000_000 + " }}"):
+        assert traits_of(text) == traits_of("")
+    assert traits_of("x" * MAX_KEPT_CHARS + INSERT_GO).insert

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import os
 import shutil
+from datetime import date
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from llamero.errors import BlobNotFound, InvalidModelFile, LlameroError, ModelNotFound, StorageError
+from llamero.errors import BlobNotFound, InvalidModelFile, LlameroError, ModelNotFound, StorageError, TemplateError
 from llamero.messages import Message
 from llamero.names import ModelName
 from llamero.store import Model, Store
 from llamero.store.layers import Config
 from llamero.store.models import Details
+from llamero.template.builtin import TEMPLATES
+from llamero.template.render import render
 from tests import model_folders
 from tests.gguf_files import gguf_file, tiny_llama
 
@@ -71,7 +74,7 @@ def test_a_bare_manifest(store: Store, root: Path) -> None:
     model = resolve(store)
     assert (model.config, model.weights, model.template, model.parameters) == (Config(), None, None, {})
     assert model.details() == Details("", "", "", None, "", "")
-    assert (model.capabilities, model.prompt_path(), model.model_info(), model.projector_info()) == (
+    assert (model.capabilities, model.prompt_path, model.model_info(), model.projector_info()) == (
         (),
         "chatml",
         {},
@@ -164,7 +167,7 @@ def test_a_broken_stored_file_is_an_error_of_ours_with_the_short_text(store: Sto
     """Partly X-21: what create says of the same files stands in test_create."""
     model_folders.add(root, "m", content, config=CONFIG)
     model = resolve(store)
-    for use in (lambda: model.gguf, model.model_info, model.prompt_path):
+    for use in (lambda: model.gguf, model.model_info, lambda: model.prompt_path):
         with pytest.raises(InvalidModelFile, match=r"^invalid model file: ") as caught:
             use()
         assert caught.value.status == 500
@@ -225,15 +228,15 @@ def given_by_user(store: Store, name: str = "m") -> bool:
 def test_a_template_from_a_registry_is_not_the_users(store: Store, root: Path) -> None:
     model_folders.add(root, "m", WEIGHTS, template=GO)
     assert not given_by_user(store)
-    assert resolve(store).prompt_path() == "jinja"
-    assert resolve(store).prompt_path(go_template=True) == "go"
+    assert resolve(store).prompt_path == "jinja"
+    assert resolve(Store(root, go_template=True)).prompt_path == "go"
 
 
 def test_a_template_made_here_is_the_users(store: Store, root: Path) -> None:
     model_folders.add(root, "m", WEIGHTS, template=GO, newline=True)
     assert given_by_user(store)
-    assert resolve(store).prompt_path() == "go"
-    assert resolve(store).prompt_path(go_template=False) == "jinja"
+    assert resolve(store).prompt_path == "go"
+    assert resolve(Store(root, go_template=False)).prompt_path == "jinja"
 
 
 def test_a_template_is_followed_through_its_ancestors(store: Store, root: Path) -> None:
@@ -256,8 +259,122 @@ def test_where_the_origin_is_unknown_the_template_counts_as_the_users(store: Sto
     assert given_by_user(store)
 
 
+@pytest.mark.parametrize("name", ["chatml", "command-r"])
+def test_a_template_that_a_program_chose_is_nobodys(store: Store, root: Path, name: str) -> None:
+    """As create writes it, in a manifest that looks as if the user had given the text."""
+    model_folders.add(root, "m", WEIGHTS, template=TEMPLATES[name], newline=True)
+    assert not given_by_user(store)
+
+
 def test_no_template_is_nobodys(store: Store, root: Path) -> None:
     model_folders.add(root, "m", WEIGHTS, newline=True)
     assert not given_by_user(store)
     with pytest.raises(LlameroError):
         resolve(store, "other")
+
+
+# --- its Go template ---
+
+
+def test_the_go_template_ready_to_render(store: Store, root: Path) -> None:
+    model_folders.add(root, "m", WEIGHTS, template="<{{ .Prompt }}>{{ .Suffix }}")
+    model = resolve(store)
+    assert model.template_text == "<{{ .Prompt }}>{{ .Suffix }}"
+    assert render(model.go_template, today=date(2025, 1, 1), prompt="a", suffix="b") == "<a>b"
+    assert resolve(store).go_template is model.go_template
+
+
+@pytest.mark.parametrize("layers", [{}, {"template": ""}], ids=["none", "empty"])
+def test_a_model_without_a_go_template_has_the_bare_one(store: Store, root: Path, layers: dict[str, str]) -> None:
+    model_folders.add(root, "m", WEIGHTS, newline=True, **layers)
+    model = resolve(store)
+    assert (model.template, model.is_user_template, model.prompt_path) == (None, False, "jinja")
+    assert model.template_text == "{{ .Prompt }}"
+    assert render(model.go_template, [Message("user", "hi")], today=date(2025, 1, 1)) == "hi"
+
+
+def test_a_broken_go_template_harms_only_its_own_rendering(store: Store, root: Path) -> None:
+    """As another program may have stored it."""
+    model_folders.add(root, "m", tiny_llama({"tokenizer.chat_template": None}), template="{{ .Tools }}{{ if")
+    model = resolve(store)
+    assert (model.capabilities, store.list()[0].capabilities) == (("completion",), ("completion",))
+    assert (model.prompt_path, model.template_in_force) == ("go", "{{ .Tools }}{{ if")
+    with pytest.raises(TemplateError):
+        _ = model.go_template
+
+
+def test_the_setting_decides_for_every_reader_alike(root: Path) -> None:
+    jinja = "{% for m in messages %}{{ m.content }}{% endfor %}<think></think>"
+    weights = tiny_llama({"tokenizer.chat_template": jinja})
+    model_folders.add(root, "m", weights, template="{{ range .Messages }}{{ .Content }}{{ end }}{{ .Tools }}")
+    for setting, path, able in ((None, "jinja", "thinking"), (False, "jinja", "thinking"), (True, "go", "tools")):
+        store = Store(root, go_template=setting)
+        assert resolve(store).prompt_path == path
+        assert set(resolve(store).capabilities) == set(store.list()[0].capabilities) == {"completion", able}
+
+
+# --- families that our own Jinja serves ---
+
+NO_JINJA = tiny_llama({"tokenizer.chat_template": None})
+HARMONY = "<|start|>user<|message|>{{ .Prompt }}<|end|>"
+
+
+@pytest.mark.parametrize(
+    ("weights", "config", "layers", "path", "is_bundled"),
+    [
+        pytest.param(NO_JINJA, {"renderer": "qwen3-coder"}, {}, "jinja", True, id="a renderer"),
+        pytest.param(NO_JINJA, {"renderer": "who knows"}, {}, "chatml", False, id="an unknown renderer"),
+        pytest.param(NO_JINJA, {"renderer": "qwen3-coder"}, {"template": GO}, "jinja", True, id="over a publisher's"),
+        pytest.param(
+            NO_JINJA, {"renderer": "qwen3-coder"}, {"template": GO, "newline": True}, "go", False, id="the user's first"
+        ),
+        pytest.param(WEIGHTS, {"renderer": "qwen3-coder"}, {}, "jinja", False, id="the file's first"),
+        pytest.param(NO_JINJA, {"parser": "qwen3"}, {}, "jinja", True, id="a parser"),
+        pytest.param(NO_JINJA, {"parser": "qwen3"}, {"template": GO}, "go", False, id="a parser's Go template"),
+        pytest.param(NO_JINJA, {"model_family": "gptoss"}, {"template": HARMONY}, "jinja", True, id="harmony, T-64"),
+        pytest.param(NO_JINJA, {"model_family": "qwen3"}, {}, "chatml", False, id="another family"),
+        pytest.param(None, {"renderer": "qwen3-coder", "remote_host": "https://h"}, {}, "chatml", False, id="a stub"),
+    ],
+)
+def test_a_jinja_of_ours_serves_where_the_weights_have_none(
+    store: Store,
+    root: Path,
+    weights: bytes | None,
+    config: dict[str, str],
+    layers: dict[str, Any],
+    path: str,
+    is_bundled: bool,
+) -> None:
+    model_folders.add(root, "m", weights, config=config, **layers)
+    model = resolve(store)
+    assert model.prompt_path == path
+    assert bool(model.bundled_jinja) == is_bundled
+    assert is_bundled == (model.template_in_force == model.bundled_jinja)
+    if is_bundled:
+        assert not model.jinja
+        assert "{%" in model.bundled_jinja
+
+
+def test_what_a_family_can_do_is_said_by_its_parser(store: Store, root: Path) -> None:
+    for parser, able in (("gemma4", {"tools", "thinking"}), ("gemma4-no-thinking", {"tools"})):
+        model_folders.add(root, parser, NO_JINJA, config={"renderer": "gemma4", "parser": parser})
+        assert set(resolve(store, parser).capabilities) == able | {"completion"}
+
+
+def test_t64_harmony_is_known_by_family_and_template(store: Store, root: Path) -> None:
+    """T-64: where its template renders, the harmony parser reads; a PARSER beside a Jinja does not choose the way."""
+    family: dict[str, Any] = {"config": {"model_family": "gptoss"}, "template": HARMONY, "newline": True}
+    model_folders.add(root, "m", NO_JINJA, **family)
+    model = resolve(store)
+    assert (model.parser, model.prompt_path) == ("harmony", "go")
+    assert set(model.capabilities) == {"completion", "tools", "thinking"}
+    for parser in ("qwen3", "who knows"):
+        model_folders.add(root, "named", WEIGHTS, config={"model_family": "gptoss", "parser": parser})
+        assert (resolve(store, "named").parser, resolve(store, "named").prompt_path) == (parser, "jinja")
+
+
+def test_the_size_of_a_gemma4_is_in_its_name_or_its_weights(store: Store, root: Path) -> None:
+    """Modelfile-templates §8.3: the large ones are told in the prompt that they need not think."""
+    for name, is_large in (("gemma4:31b", True), ("gemma4:e4b", False), ("mine", False)):
+        model_folders.add(root, name, NO_JINJA, config={"renderer": "gemma4"})
+        assert ("is_large = true" in resolve(store, name).bundled_jinja) == is_large

@@ -23,7 +23,7 @@ from ..store.layers import Config, encode_messages, encode_parameters
 from ..store.manifests import Layer, encode_manifest
 from ..template.render import Template
 from . import sources
-from .defaults import BY_ARCHITECTURE, Dialect, stops_of
+from .defaults import BY_ARCHITECTURE, Dialect, detect, knows_tools
 from .quantize.levels import parse_level
 from .remote import is_allowed, parse_remote
 from .workshop import Report, Workshop
@@ -181,8 +181,12 @@ class _Plan:
         """Of the base model."""
         self.stops: tuple[str, ...] = ()
         """Those that the chat template implies, where nobody names any."""
+        self.stops_status = ""
+        """What to say of parameters with them."""
         self.texts: dict[Digest, bytes] = {}
         """Content of layers that is not stored yet."""
+        self.statuses: dict[Digest, str] = {}
+        """What to say of a layer; where it is empty, whether it is new."""
 
     @property
     def model(self) -> Layer | None:
@@ -191,15 +195,15 @@ class _Plan:
     def headers(self, store: Store, media_type: str) -> list[Gguf]:
         return [store.headers.read(layer.digest) for layer in self.layers if layer.media_type == media_type]
 
-    def append(self, media_type: str, content: bytes) -> None:
+    def append(self, media_type: str, content: bytes, *, status: str = "") -> None:
         digest = Digest.of(content)
-        self.texts[digest] = content
+        self.texts[digest], self.statuses[digest] = content, status
         self.layers.append(Layer(media_type, digest, len(content)))
 
-    def put(self, content: bytes, media_type: str, *aliases: str) -> None:
+    def put(self, content: bytes, media_type: str, *aliases: str, status: str = "") -> None:
         """Append the only layer of its type."""
         self.remove(media_type, *aliases)
-        self.append(media_type, content)
+        self.append(media_type, content, status=status)
 
     def remove(self, *media_types: str) -> None:
         self.layers = [layer for layer in self.layers if layer.media_type not in media_types]
@@ -219,7 +223,7 @@ def _plan(shop: Workshop, request: CreateRequest, fetch: Fetch | None) -> _Plan:
     else:
         plan = _Plan(sources.model_layers(shop, _digests(request.files or {}), level), Config(), {})
         for header in plan.headers(shop.store, media.MODEL)[-1:]:
-            plan.stops = stops_of(header.get_str("tokenizer.chat_template"))
+            _recognise(plan, header.get_str("tokenizer.chat_template"))
     if request.adapters:
         plan.layers.append(sources.adapter_layer(shop, _digests(request.adapters), plan.model))
     if request.draft_files:
@@ -230,6 +234,18 @@ def _plan(shop: Workshop, request: CreateRequest, fetch: Fetch | None) -> _Plan:
         header = shop.store.headers.read(draft.digest)
         plan.config = replace(plan.config, draft={"model_format": "gguf", "architecture": header.architecture})
     return plan
+
+
+def _recognise(plan: _Plan, jinja: str) -> None:
+    """Take over the stops of a known chat format, and its Go template where that takes nothing away."""
+    if (known := detect(jinja)) is None:
+        return
+    plan.stops = known.stops
+    if knows_tools(jinja):
+        plan.stops_status = f"using stops of autodetected template {known.name}"
+    else:
+        status = f"using autodetected template {known.name}"
+        plan.append(media.TEMPLATE, known.template.encode(), status=status)
 
 
 def _digests(given: Mapping[str, str]) -> dict[str, Digest]:
@@ -312,12 +328,14 @@ def _apply(request: CreateRequest, plan: _Plan, family: str) -> None:
         plan.put(request.system.encode(), media.SYSTEM)
     for text in filter(None, request.licenses):
         plan.append(media.LICENSE, text.encode())
-    stops = _dialect(request, plan.config, family).stops or plan.stops
+    family_stops = _dialect(request, plan.config, family).stops
+    stops = family_stops or plan.stops
     implied = {"stop": stops} if stops else {}
     given = {name: value for name, value in request.parameters.items() if value is not None}
     parameters = encode_parameters({**implied, **plan.parameters, **given})
     if parameters != encode_parameters(plan.parameters):
-        plan.put(parameters, media.PARAMS)
+        status = "" if family_stops or "stop" in given else plan.stops_status
+        plan.put(parameters, media.PARAMS, status=status)
     if request.messages:
         plan.put(encode_messages(request.messages), media.MESSAGES)
 
@@ -328,7 +346,8 @@ def _write(shop: Workshop, target: ModelName, plan: _Plan, config: Config) -> Mo
     shop.hold([config_layer.digest, *(layer.digest for layer in plan.layers)])
     for layer in plan.layers:
         text = plan.texts.get(layer.digest)
-        shop.say(shop.use(layer.digest) if text is None else shop.put(text))
+        status = shop.use(layer.digest) if text is None else shop.put(text)
+        shop.say(plan.statuses.get(layer.digest) or status)
     shop.put(content)
     shop.say("writing manifest")
     name = shop.store.write(target, encode_manifest(config_layer, tuple(plan.layers)), is_stub=bool(config.remote_host))

@@ -1,4 +1,4 @@
-"""What a model file implies about talking to it: renderer and parser by architecture, stops by chat template.
+"""What a model file implies about talking to it: renderer and parser by architecture, template and stops by Jinja.
 
 Pure tables and their lookup. Source: modelfile-templates §1.8, §2.11, §3.1 (the marker rule).
 """
@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+
+from ..template.builtin import TEMPLATES
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,35 +31,45 @@ BY_ARCHITECTURE: Mapping[str, Dialect] = {
 
 
 @dataclass(frozen=True, slots=True)
-class _Known:
+class Format:
+    """A chat format that is known by name."""
+
     name: str
     marks: tuple[str, ...]
-    """All of them stand in the Jinja."""
+    """All of them stand in its Jinja."""
     stops: tuple[str, ...]
+    """Texts that end an answer."""
+
+    @property
+    def template(self) -> str:
+        """The same in Go's language."""
+        return TEMPLATES[self.name]
 
 
-_KNOWN = (
-    _Known("llama3-instruct", ("<|start_header_id|>",), ("<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>")),
-    _Known("chatml", ("<|im_start|>",), ("<|im_start|>", "<|im_end|>")),
-    _Known("gemma-instruct", ("<start_of_turn>", "System role not supported"), ("<start_of_turn>", "<end_of_turn>")),
-    _Known("gemma3-instruct", ("<start_of_turn>",), ("<end_of_turn>",)),
-    _Known("llama2-chat", ("<<SYS>>",), ("[INST]", "[/INST]", "<<SYS>>", "<</SYS>>")),
-    _Known("mistral-instruct", ("[INST]",), ("[INST]", "[/INST]", "</s>")),
-    _Known("command-r", ("<|START_OF_TURN_TOKEN|>",), ("<|START_OF_TURN_TOKEN|>", "<|END_OF_TURN_TOKEN|>")),
-    _Known("openchat", ("GPT4 Correct",), ("<|end_of_turn|>",)),
-    _Known("phi-3", ("<|user|>", "<|end|>"), ("<|end|>", "<|system|>", "<|user|>", "<|assistant|>")),
-    _Known("zephyr", ("<|user|>", "eos_token"), ("<|system|>", "</s>", "<|user|>", "<|assistant|>")),
-    _Known("alpaca", ("### Instruction:",), ("###Instruction:", "###Response")),
-    _Known("magicoder", ("@@ Instruction",), ("@@Instruction", "@@Response")),
-    _Known("alfred", ("<start_user>",), ("<start_system>", "<end_message>", "<start_user>", "<start_assistant>")),
-    _Known("codellama-70b-instruct", ("Source:", "<step>"), ("Source:", "Destination:", "<step>")),
+_FORMATS = (
+    Format("llama3-instruct", ("<|start_header_id|>",), ("<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>")),
+    Format("chatml", ("<|im_start|>",), ("<|im_start|>", "<|im_end|>")),
+    Format("gemma-instruct", ("<start_of_turn>", "System role not supported"), ("<start_of_turn>", "<end_of_turn>")),
+    Format("gemma3-instruct", ("<start_of_turn>",), ("<end_of_turn>",)),
+    Format("llama2-chat", ("<<SYS>>",), ("[INST]", "[/INST]", "<<SYS>>", "<</SYS>>")),
+    Format("mistral-instruct", ("[INST]",), ("[INST]", "[/INST]", "</s>")),
+    Format("command-r", ("<|START_OF_TURN_TOKEN|>",), ("<|START_OF_TURN_TOKEN|>", "<|END_OF_TURN_TOKEN|>")),
+    Format("openchat", ("GPT4 Correct",), ("<|end_of_turn|>",)),
+    Format("phi-3", ("<|user|>", "<|end|>"), ("<|end|>", "<|system|>", "<|user|>", "<|assistant|>")),
+    Format("zephyr", ("<|user|>", "eos_token"), ("<|system|>", "</s>", "<|user|>", "<|assistant|>")),
+    Format("alpaca", ("### Instruction:",), ("###Instruction:", "###Response")),
+    Format("magicoder", ("@@ Instruction",), ("@@Instruction", "@@Response")),
+    Format("alfred", ("<start_user>",), ("<start_system>", "<end_message>", "<start_user>", "<start_assistant>")),
+    Format("codellama-70b-instruct", ("Source:", "<step>"), ("Source:", "Destination:", "<step>")),
 )
 """The first whose marks all occur is the one."""
 
 
-def stops_of(jinja: str) -> tuple[str, ...]:
-    """The texts that end an answer under a known chat template; none for an unknown one.
+def detect(jinja: str) -> Format | None:
+    """The format of a file's chat template; None for an unknown one."""
+    return next((known for known in _FORMATS if all(mark in jinja for mark in known.marks)), None)
 
-    Only the stops are taken over: the Jinja itself renders the prompts (modelfile-templates §3.5).
-    """
-    return next((known.stops for known in _KNOWN if all(mark in jinja for mark in known.marks)), ())
+
+def knows_tools(jinja: str) -> bool:
+    """Whether a chat template can do more than the Go template of its format, which must not be put beside it."""
+    return "tools" in jinja

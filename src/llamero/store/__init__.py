@@ -39,10 +39,12 @@ class Store:
     is held for the life of the server that prunes; another one runs without pruning.
     """
 
-    def __init__(self, root: Path, *, no_prune: bool = False) -> None:
+    def __init__(self, root: Path, *, no_prune: bool = False, go_template: bool | None = None) -> None:
+        """`go_template` is the setting OLLAMA_GO_TEMPLATE, which decides what the models can do."""
         private = root / ".llamero"
         self.root = root
         self._no_prune = no_prune
+        self._go_template = go_template
         self._staging = Staging(private / "tmp")
         self._changes = FileLock(private / "changes", stand_in=root)
         self._owner = FileLock(private / "lock")
@@ -106,7 +108,13 @@ class Store:
     def _model(self, stored: Stored) -> Model:
         for digest in filter(self.linked.changed, _engine_files(stored.manifest)):
             self.headers.forget(digest)
-        return models.load(stored, blobs=self.blobs, manifests=self.manifests, headers=self.headers)
+        return models.load(
+            stored,
+            blobs=self.blobs,
+            manifests=self.manifests,
+            headers=self.headers,
+            go_template=self._go_template,
+        )
 
     # --- changing ---
 

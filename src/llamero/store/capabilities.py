@@ -1,15 +1,18 @@
 """What a model can do, and which way its prompts are made: decided from its config, templates and headers alone.
 
-Pure: values in, values out. Source: modelfile-templates §3.3, §3.5, §5.
+Pure: values in, values out. Source: modelfile-templates §3.3, §3.5, §5, §8.1.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Literal
 
+from ..errors import TemplateError
 from ..gguf import Gguf
+from ..template.cache import MAX_KEPT_CHARS, parsed, tags_of
 
 PromptPath = Literal["jinja", "go", "chatml"]
 
@@ -62,81 +65,148 @@ _THINKING_MARKS = (
     "[THINK]",
     "<|START_THINKING|>",
 )
-_INFILL_KEYS = (
-    ("tokenizer.ggml.fim_pre_token_id", "tokenizer.ggml.fim_suf_token_id"),
-    ("tokenizer.ggml.prefix_token_id", "tokenizer.ggml.suffix_token_id"),
-)
+_INFILL_TOKENS = (("fim_pre", "fim_suf", "fim_mid"), ("prefix", "suffix", "middle"))
+"""What a GGUF calls the tokens before, between and behind the texts around a gap."""
+HARMONY_FAMILIES = ("gptoss", "gpt-oss")
+
+_CANNOT: Mapping[tuple[str, str], tuple[str, ...]] = {
+    ("safetensors", "gemma4"): ("vision", "audio"),
+    ("safetensors", "gemma4-small"): ("vision", "audio"),
+    ("safetensors", "gemma4-large"): ("vision", "audio"),
+    ("safetensors", "glimmer"): ("audio",),
+    ("safetensors", "nemotron-3-nano"): ("vision", "audio"),
+}
+"""By format and renderer: what its files promise, and no engine does (5.8)."""
+
+MAX_TRAITS = 512
+"""Go templates whose traits are remembered: those of a large store, each with a text of some thousand characters."""
 
 
-def prompt_path(*, template: str | None, is_users: bool, jinja: str, go_template: bool | None) -> PromptPath:
-    """Which way a model's prompts are made (§3.5; numbers as there). A request's own template or suffix is always "go".
+# --- the way of a prompt -------------------------------------------------------------------------------------------
 
-    `go_template` is OLLAMA_GO_TEMPLATE: true always takes the TEMPLATE layer, false never does.
-    """
-    if template is not None and go_template is not False:
-        if go_template:  # 1
-            return "go"
-        if is_users and not (jinja and template.strip() == DEFAULT_TEMPLATE):  # 2
-            return "go"
-        if not jinja or (_go_round_trip(template) and not _jinja_round_trip(jinja)):  # 5, exception of 3
-            return "go"
-    return "jinja" if jinja else "chatml"  # 3, 6
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Templates:
+    """All that a model's prompts could be made with."""
+
+    go: str = ""
+    """The TEMPLATE layer; empty when there is none."""
+    is_users: bool = False
+    """Whether the user gave it, and no publisher or program."""
+    jinja: str = ""
+    """The chat template inside the weights."""
+    bundled: str = ""
+    """Ours for the model's renderer or family, if its weights have none."""
+    setting: bool | None = None
+    """OLLAMA_GO_TEMPLATE: true always takes the TEMPLATE layer, false never does."""
+
+    @property
+    def path(self) -> PromptPath:
+        """Which way prompts are made (§3.5; numbers as there). A request's own template or suffix is always "go"."""
+        if self.go and self.setting is not False:
+            if self.setting:  # 1
+                return "go"
+            if self.is_users and not (self.in_jinja and self.go.strip() == DEFAULT_TEMPLATE):  # 2
+                return "go"
+            if self.jinja and traits_of(self.go).round_trip and not _jinja_round_trip(self.jinja):  # exception of 3
+                return "go"
+            if not self.in_jinja:  # 5
+                return "go"
+        return "jinja" if self.in_jinja else "chatml"  # 3, 4, 6
+
+    @property
+    def in_jinja(self) -> str:
+        """The chat template that would be given to the engine."""
+        return self.jinja or self.bundled
+
+    @property
+    def in_force(self) -> str:
+        """The one to show. Clients look there for `.Suffix`: that request takes the TEMPLATE layer on every path."""
+        if self.path == "jinja" and not (self.go and traits_of(self.go).insert):
+            return self.in_jinja
+        return self.go or DEFAULT_TEMPLATE
+
+
+def parser_of(*, named: str, family: str, go: str) -> str:
+    """The PARSER of a model: the one its config names, or harmony, which is known by its TEMPLATE (§3.3)."""
+    is_harmony = family in HARMONY_FAMILIES and "<|start|>" in go and "<|end|>" in go
+    return named or ("harmony" if is_harmony else "")
+
+
+# --- what it can do ------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Traits:
+    """What a Go template says about its model."""
+
+    tools: bool = False
+    insert: bool = False
+    thinking: bool = False
+    round_trip: bool = False
+    """Whether it shows calls to the model and takes their results back (§3.3)."""
+
+
+def traits_of(template: str) -> Traits:
+    """One that does not parse says nothing: another program stored it, and only rendering fails."""
+    return _remembered_traits(template) if len(template) <= MAX_KEPT_CHARS else _read_traits(template)
+
+
+def _read_traits(text: str) -> Traits:
+    try:
+        template = parsed(text)
+    except TemplateError:
+        return Traits()
+    mentioned = template.identifiers
+    opening, closing, _ = tags_of(template)
+    results = ('eq .Role "tool"', "tool_response", "TOOL_RESULTS")
+    return Traits(
+        tools="tools" in mentioned,
+        insert="suffix" in mentioned,
+        thinking=bool(opening and closing),
+        round_trip={"tools", "toolcalls"} <= mentioned and any(mark in text for mark in results),
+    )
+
+
+_remembered_traits = lru_cache(MAX_TRAITS)(_read_traits)
 
 
 def capabilities(
+    templates: Templates,
     *,
-    stored: tuple[str, ...],
-    jinja: str,
-    template: str | None,
-    is_users: bool,
-    go_template: bool | None,
-    parser: str,
-    family: str,
-    weights: Gguf | None,
-    projectors: tuple[Gguf | None, ...],
+    stored: tuple[str, ...] = (),
+    parser: str = "",
+    renderer: str = "",
+    family: str = "",
+    format: str = "gguf",
+    weights: Gguf | None = None,
+    projectors: tuple[Gguf | None, ...] = (),
 ) -> tuple[str, ...]:
     """The capabilities in the order of §5, which numbers the steps. An unreadable projector is None."""
-    path = prompt_path(template=template, is_users=is_users, jinja=jinja, go_template=go_template)
+    path, known = templates.path, PARSERS.get(parser)
     found = [*stored]  # 5.1
-    if path == "jinja":
-        found += _of_jinja(jinja)  # 5.2
+    if path == "jinja" and (templates.jinja or not known):  # ours serves models of different abilities
+        found += _of_jinja(templates.in_jinja)  # 5.2
     if weights is not None:
         found += _of_weights(weights)  # 5.3
     if projectors:  # 5.4
         found.append("vision")
         if any(projector is not None and _hears(projector) for projector in projectors):
             found.append("audio")
-    identifiers = go_identifiers(template or DEFAULT_TEMPLATE)  # 5.5
+    traits = traits_of(templates.go)  # 5.5
     if path == "go":
-        found += [name for name, word in (("tools", "tools"), ("thinking", "thinking")) if word in identifiers]
-    if "suffix" in identifiers:  # a request with a suffix takes the Go template whatever the path (§3.5, 1)
-        found.append("insert")
-    if known := PARSERS.get(parser):  # 5.6
-        found += [name for name, can in (("tools", known.tools), ("thinking", known.thinking)) if can]
-    if family in ("gptoss", "gpt-oss"):  # 5.7
+        found += _named(tools=traits.tools, thinking=traits.thinking)
+    found += _named(insert=traits.insert)  # a request with a suffix takes the Go template on every path (§3.5, 1)
+    if known:  # 5.6
+        found += _named(tools=known.tools, thinking=known.thinking)
+    if family in HARMONY_FAMILIES:  # 5.7
         found.append("thinking")
-    if family == "nemotron_h_omni":  # 5.8
-        found = [name for name in found if name != "audio"]
-    return tuple(dict.fromkeys(found))
+    cannot = _CANNOT.get((format, renderer), ()) + (("audio",) if family == "nemotron_h_omni" else ())  # 5.8
+    return tuple(name for name in dict.fromkeys(found) if name not in cannot)
 
 
-def go_identifiers(template: str) -> frozenset[str]:
-    """Lower-cased names in the field chains of a Go template's actions.
-
-    A search for words after a dot, good enough to tell whether `.Tools` or `.Suffix` occurs. The identifier scan of the
-    template parser (§2.7) replaces it, and its tag inference (§7.2) what is made of `.Thinking`.
-    """
-    actions = (piece.partition("}}")[0] for piece in template.split("{{")[1:])
-    return frozenset(name.lower() for action in actions for name in _words_after_dots(action))
-
-
-def _words_after_dots(action: str) -> list[str]:
-    names = []
-    for piece in action.split(".")[1:]:
-        length = next((at for at, char in enumerate(piece) if not (char.isalnum() or char == "_")), len(piece))
-        if length:
-            names.append(piece[:length])
-    return names
+def _named(**can: bool) -> list[str]:
+    return [name for name, is_so in can.items() if is_so]
 
 
 def _of_jinja(jinja: str) -> list[str]:
@@ -158,9 +228,18 @@ def _of_weights(weights: Gguf) -> list[str]:
         found.append("vision")
     if weights.get_int("audio.block_count", 0):
         found.append("audio")
-    if any(all(weights.has(key) for key in keys) for keys in _INFILL_KEYS):
+    if infill_tokens(weights):
         found.append("insert")
     return found
+
+
+def infill_tokens(weights: Gguf) -> tuple[int, int, int] | None:
+    """The tokens that stand before the text, before the text behind the gap, and before what belongs into the gap."""
+    for names in _INFILL_TOKENS:
+        pre, suf, mid = (weights.get_int(f"tokenizer.ggml.{name}_token_id", -1) for name in names)
+        if min(pre, suf, mid) >= 0:
+            return pre, suf, mid
+    return None
 
 
 def _hears(projector: Gguf) -> bool:
@@ -178,8 +257,3 @@ def _jinja_round_trip(jinja: str) -> bool:
         and ("tool_calls" in plain or "assistant_tool_call" in plain)
         and any(mark in plain for mark in results)
     )
-
-
-def _go_round_trip(template: str) -> bool:
-    results = ('eq .Role "tool"', "tool_response", "TOOL_RESULTS")
-    return {"tools", "toolcalls"} <= go_identifiers(template) and any(mark in template for mark in results)

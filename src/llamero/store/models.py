@@ -15,10 +15,14 @@ from ..errors import BlobNotFound, InvalidModelFile, InvalidName, LlameroError, 
 from ..gguf import Gguf
 from ..messages import Message
 from ..names import Digest, ModelName
+from ..template.builtin import is_builtin
+from ..template.cache import parsed
+from ..template.render import Template
 from . import layers, tensors
 from .blobs import Blobs
-from .capabilities import PromptPath, capabilities, prompt_path
+from .capabilities import DEFAULT_TEMPLATE, HARMONY_FAMILIES, PromptPath, Templates, capabilities, parser_of
 from .headers import Headers
+from .jinja import bundled_jinja, gemma4_renderer
 from .layers import Config
 from .manifests import (
     ADAPTER,
@@ -76,15 +80,17 @@ class Model:
     adapters: tuple[Path, ...]
     draft: Path | None
     template: str | None
-    """The Go template layer; None when there is none."""
+    """The Go template layer; None when there is none, or an empty one."""
     is_user_template: bool
-    """Whether it was given to a create on this machine, here or at an ancestor (modelfile-templates §3.5, 2)."""
+    """Whether it was given to a create on this machine, here or at an ancestor, and not by a program that recognised
+    the chat format (modelfile-templates §3.5, 2)."""
     system: str
     parameters: dict[str, Any]
     messages: tuple[Message, ...]
     licenses: tuple[str, ...]
     _headers: Headers
     _blobs: Blobs
+    _go_template_setting: bool | None
 
     @cached_property
     def digest(self) -> str:
@@ -123,30 +129,73 @@ class Model:
         """The chat template inside the weights, or empty."""
         return _chat_template(self.gguf)
 
-    def prompt_path(self, go_template: bool | None = None) -> PromptPath:
-        """Which way prompts are made. `go_template` is the setting of that name."""
-        return prompt_path(
-            template=self.template, is_users=self.is_user_template, jinja=self.jinja, go_template=go_template
-        )
+    @property
+    def template_text(self) -> str:
+        """The Go template layer, or the one that every model has without it."""
+        return self.template or DEFAULT_TEMPLATE
+
+    @property
+    def go_template(self) -> Template:
+        """The same ready to render. TemplateError when another program stored one that is none."""
+        return parsed(self.template_text)
+
+    @property
+    def parser(self) -> str:
+        """The built-in parser of its raw text, by name; empty for the generic ones, and it may be an unknown name."""
+        return parser_of(named=self.config.parser, family=self.config.model_family, go=self.template or "")
+
+    @property
+    def bundled_jinja(self) -> str:
+        """The chat template of ours that the engine must be given; empty where the file's own or none is used."""
+        templates = self._templates(self.jinja)
+        return templates.bundled if templates.path == "jinja" and not templates.jinja else ""
+
+    @property
+    def prompt_path(self) -> PromptPath:
+        """Which way prompts are made, unless the request brings a template or a suffix: that is always "go"."""
+        return self._templates(self.jinja).path
+
+    @property
+    def template_in_force(self) -> str:
+        """The text that `show` gives as the template."""
+        return self._templates(self.jinja).in_force
 
     @cached_property
     def capabilities(self) -> tuple[str, ...]:
-        return self.capabilities_with(None)
-
-    def capabilities_with(self, go_template: bool | None) -> tuple[str, ...]:
-        """What the model can do under this `go_template` setting. An unreadable header takes its share away only."""
+        """What the model can do. An unreadable header takes its share away only."""
         weights = self._header_or_none(self.weights_digest)
         return capabilities(
+            self._templates(_chat_template(weights)),
             stored=self.config.capabilities,
-            jinja=_chat_template(weights),
-            template=self.template,
-            is_users=self.is_user_template,
-            go_template=go_template,
-            parser=self.config.parser,
+            parser=self.parser,
+            renderer=self.config.renderer,
             family=self.config.model_family,
+            format=self.config.model_format,
             weights=weights,
             projectors=tuple(self._header_or_none(layer.digest) for layer in self.manifest.of_type(PROJECTOR)),
         )
+
+    def _templates(self, jinja: str) -> Templates:
+        return Templates(
+            go=self.template or "",
+            is_users=self.is_user_template,
+            jinja=jinja,
+            bundled="" if jinja else self._bundled(),
+            setting=self._go_template_setting,
+        )
+
+    def _bundled(self) -> str:
+        """Ours for weights without a chat template (modelfile-templates §3.5, 4)."""
+        if self.weights_digest is None:
+            return ""
+        config = self.config
+        # a parser alone belongs to a published Go template, which says more about the model
+        parser = "" if self.template else config.parser
+        family = config.model_family if config.model_family in HARMONY_FAMILIES else ""
+        renderer = config.renderer
+        if renderer == "gemma4" and (weights := self._header_or_none(self.weights_digest)):
+            renderer = gemma4_renderer(self.name.display, weights.parameter_count)
+        return bundled_jinja(renderer=renderer, parser=parser, family=family)
 
     @property
     def context_length(self) -> int:
@@ -242,8 +291,13 @@ def _chat_template(weights: Gguf | None) -> str:
     return "" if weights is None else weights.get_str("tokenizer.chat_template", "")
 
 
-def load(stored: Stored, *, blobs: Blobs, manifests: Manifests, headers: Headers) -> Model:
-    """Read what a manifest leads to. A missing or broken small blob is an error with status 500."""
+def load(
+    stored: Stored, *, blobs: Blobs, manifests: Manifests, headers: Headers, go_template: bool | None = None
+) -> Model:
+    """Read what a manifest leads to. A missing or broken small blob is an error with status 500.
+
+    `go_template` is the setting OLLAMA_GO_TEMPLATE.
+    """
     manifest = stored.manifest
 
     def read(layer: Layer, limit_bytes: int = MAX_TEXT_BYTES) -> bytes:
@@ -262,6 +316,7 @@ def load(stored: Stored, *, blobs: Blobs, manifests: Manifests, headers: Headers
     weights, draft = manifest.of_type(MODEL)[-1:], paths(DRAFT)[-1:]
     template, system = manifest.of_type(TEMPLATE, PROMPT)[-1:], manifest.of_type(SYSTEM)[-1:]
     params, messages = manifest.of_type(PARAMS)[-1:], manifest.of_type(MESSAGES)[-1:]
+    template_text = text(template[0]) if template else ""
     return Model(
         name=stored.name,
         manifest=manifest,
@@ -272,14 +327,17 @@ def load(stored: Stored, *, blobs: Blobs, manifests: Manifests, headers: Headers
         projectors=paths(PROJECTOR),
         adapters=paths(ADAPTER),
         draft=draft[0] if draft else None,
-        template=text(template[0]) if template else None,
-        is_user_template=bool(template) and _given_by_user(stored, template[0], manifests),
+        template=template_text or None,
+        is_user_template=bool(template_text)
+        and not is_builtin(template_text)
+        and _given_by_user(stored, template[0], manifests),
         system=text(system[0]) if system else "",
         parameters=layers.decode_parameters(read(params[0])) if params else {},
         messages=layers.decode_messages(read(messages[0])) if messages else (),
         licenses=tuple(text(layer) for layer in manifest.of_type(LICENSE)),
         _headers=headers,
         _blobs=blobs,
+        _go_template_setting=go_template,
     )
 
 

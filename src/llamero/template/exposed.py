@@ -55,7 +55,9 @@ _TOOLS = Shape("template.templateTools", text=_as_json, json=_none_if_empty, met
 _TOOL = _shape(
     "template.templateTool", "Type=type", "Items=items?", "Function=function", text=_as_json, methods=_STRING
 )
-_FUNCTION = _shape("template.templateToolFunction", "Name=name", "Description=description", "Parameters=parameters")
+_FUNCTION = _shape(
+    "template.templateToolFunction", "Name=name", "Description=description", "Parameters=parameters", text=_as_json
+)
 _PARAMETERS = _shape(
     "template.templateToolFunctionParameters",
     "Type=type", "Defs=$defs?", "Items=items?", "Required=required?", "Properties=properties",
