@@ -823,3 +823,17 @@ def test_ten_thousand_injured_files_give_only_clean_errors() -> None:
         else:
             outcomes["read"] += 1
     assert min(outcomes.values()) > 500
+
+
+@pytest.mark.parametrize(
+    ("changes", "size"),
+    [
+        ({}, 260),
+        ({"llama.vocab_size": None}, 260),
+        ({"llama.vocab_size": 300}, 260),
+        ({"tokenizer.ggml.tokens": None}, 260),
+    ],
+)
+def test_a_vocabulary_is_as_large_as_its_list_says(changes: dict[str, Any], size: int) -> None:
+    # most families have no `vocab_size`, and where it is larger than the list it is padding
+    assert read_header(tiny_llama(changes)).vocabulary == size

@@ -187,6 +187,12 @@ class Gguf:
         return "model"
 
     @property
+    def vocabulary(self) -> int:
+        """How many tokens there are. Many files say so by their list alone."""
+        tokens = self.metadata.get("tokenizer.ggml.tokens")
+        return tokens.count if isinstance(tokens, Array) else self.get_int("vocab_size")
+
+    @property
     def parameter_count(self) -> int:
         return sum(tensor.elements for tensor in self.tensors)
 

@@ -48,6 +48,8 @@ class Request:
     options: dict[str, Any] = field(default_factory=dict)
     keep_alive_ns: int | None = None
     """None: keep the model's present value."""
+    timings: bool = False
+    """Whether the end of the reply shall tell where the time went."""
     warnings: tuple[str, ...] = ()
     """What the dialect already found that it cannot honour."""
 
@@ -72,6 +74,9 @@ class ChatRequest(GenerationRequest):
     messages: tuple[Message, ...] = ()
     tools: tuple[dict[str, Any], ...] = ()
     """The client's own JSON objects: Jinja templates get the whole schema."""
+    tool_choice: Any = None
+    """"auto", "none", "required", a function, or something invalid that the handler refuses."""
+    parallel_tool_calls: Any = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -131,9 +136,23 @@ class Usage:
 
 
 @dataclass(frozen=True, slots=True)
+class Delays:
+    """What a request waited for before its prompt was read, in nanoseconds."""
+
+    queued_ns: int = 0
+    """For a slot, for room, for other models to load."""
+    load_ns: int = 0
+    """For its own model to load."""
+    restore_ns: int = 0
+    """For a saved prompt to be read back."""
+
+
+@dataclass(frozen=True, slots=True)
 class Done:
     reason: Literal["stop", "length"]
     usage: Usage
+    warnings: tuple[str, ...] = ()
+    """What the engine could not give."""
 
 
 Event = Text | Thinking | ToolCall | Done
@@ -174,6 +193,7 @@ class Finished:
     context: tuple[int, ...] | None = None
     """Token ids of prompt and answer, for `/api/generate` without `raw`."""
     warnings: tuple[str, ...] = ()
+    delays: Delays = Delays()
 
 
 Step = Started | Text | Thinking | ToolCall | Loaded | Rendered | Finished
@@ -185,10 +205,11 @@ class Embedded:
     """The whole reply to an embedding request; one vector per input, in order."""
 
     vectors: tuple[tuple[float, ...], ...]
-    prompt_tokens: int = 0
+    usage: Usage = Usage()
     total_ns: int = 0
     load_ns: int = 0
     warnings: tuple[str, ...] = ()
+    delays: Delays = Delays()
 
 
 @dataclass(frozen=True, slots=True)

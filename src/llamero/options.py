@@ -91,6 +91,9 @@ def read_options(given: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
             warnings.append(f"option {name!r} {what}")
         elif value is not None:
             known[name] = _coerce(option, value)
+            if name == "stop" and "" in known[name]:
+                known[name] = [text for text in known[name] if text]  # the engine would stop before the first word
+                warnings.append("option 'stop': an empty text has no effect")
     return known, warnings
 
 

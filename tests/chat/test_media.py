@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import itertools
+import math
 import os
 import struct
 import time
@@ -19,6 +20,7 @@ from llamero.errors import BadRequest
 MIB = 2**20
 DAMAGED = "the picture is damaged or cut short"
 NO_SOUND = "the sound is damaged or cut short"
+UNKNOWN_SOUND = "the sound is encoded in another way than PCM, float, A-law or µ-law"
 
 
 def picture(form: str, size: tuple[int, int] = (40, 30), mode: str = "RGB", **options: Any) -> bytes:
@@ -53,10 +55,26 @@ def webp_canvas(width: int, height: int) -> bytes:
     return b"RIFF\x64\0\0\0WEBPVP8X\x0a\0\0\0\x10\0\0\0" + canvas + bytes(60)
 
 
-def wav(*, encoding: int = 1, channels: int = 1, samples: bytes = bytes(200), extra: bytes = b"") -> bytes:
-    form = struct.pack("<4sIHHIIHH", b"fmt ", 16, encoding, channels, 16_000, 32_000, 2, 16)
-    body = b"WAVE" + form + extra + b"data" + struct.pack("<I", len(samples)) + samples
+def wav(
+    *,
+    encoding: int = 1,
+    channels: int = 1,
+    samples_per_s: int = 16_000,
+    bits: int = 16,
+    samples: bytes = bytes(200),
+    form: bytes = b"",
+    extra: bytes = b"",
+) -> bytes:
+    frame_bytes = channels * bits // 8
+    form = struct.pack("<HHIIHH", encoding, channels, samples_per_s, 0, frame_bytes, bits) + form
+    body = b"WAVEfmt " + struct.pack("<I", len(form)) + form + extra
+    body += b"data" + struct.pack("<I", len(samples)) + samples
     return b"RIFF" + struct.pack("<I", len(body)) + body
+
+
+def floats(*values: float, bits: int = 32, **more: Any) -> bytes:
+    samples = struct.pack(f"<{len(values)}{'f' if bits == 32 else 'd'}", *values)
+    return wav(encoding=3, bits=bits, samples=samples * 20, **more)
 
 
 MP3_FRAME = b"\xff\xfb\x90\x00" + bytes(417 - 4)
@@ -89,12 +107,17 @@ def refusal(data: bytes) -> str:
         pytest.param(picture("PNG", (1, 1)), "image", "image/png", id="partly X-61: 1x1"),
         pytest.param(png(12_288, 5_208), "image", "image/png", id="the largest"),
         pytest.param(wav(), "audio", "audio/wav", id="WAV"),
-        pytest.param(wav(encoding=3, extra=b"LIST\x03\0\0\0abc\0"), "audio", "audio/wav", id="WAV with more chunks"),
+        pytest.param(wav(extra=b"LIST\x03\0\0\0abc\0"), "audio", "audio/wav", id="WAV with more chunks"),
+        pytest.param(wav(bits=24, channels=2, samples=bytes(600)), "audio", "audio/wav", id="WAV of 24 bits"),
+        pytest.param(wav(encoding=7, bits=8), "audio", "audio/wav", id="WAV in µ-law"),
+        pytest.param(floats(0.5, -1.0, 0.0), "audio", "audio/wav", id="WAV of floats"),
+        pytest.param(floats(32_768.0, -131_071.0, bits=64), "audio", "audio/wav", id="WAV of long, loud floats"),
+        pytest.param(
+            wav(encoding=0xFFFE, form=b"\x16\0\x10\0\4\0\0\0\1\0" + bytes(14)), "audio", "audio/wav", id="WAV extended"
+        ),
         pytest.param(MP3_FRAME * 3, "audio", "audio/mpeg", id="MP3"),
         pytest.param(MP3_FRAME_V2 * 3, "audio", "audio/mpeg", id="MP3 of version 2"),
-        pytest.param(b"ID3\4\0\0\0\0\1\0" + bytes(128) + MP3_FRAME * 2, "audio", "audio/mpeg", id="MP3 with a tag"),
         pytest.param((MP3_FRAME * 3)[:-100], "audio", "audio/mpeg", id="MP3 whose last frame is cut"),
-        pytest.param(MP3_FRAME * 2 + b"TAG" + bytes(125), "audio", "audio/mpeg", id="MP3 with a tag at the end"),
     ],
 )
 def test_files_that_pass_as_they_are(data: bytes, kind: Any, mime: Any) -> None:
@@ -119,6 +142,21 @@ def test_webp_and_gif_become_a_png_of_their_first_frame(data: bytes, pixel: tupl
         expected = original.convert("RGBA")
         assert image.convert("RGBA").tobytes() == expected.tobytes()
         assert pixel is None or expected.getpixel((3, 3)) == pixel
+
+
+@pytest.mark.parametrize(
+    ("before", "behind"),
+    [
+        pytest.param(b"ID3\4\0\0\0\0\1\0" + bytes(128), b"", id="a tag"),
+        pytest.param(b"ID3\4\0\0\0\0\1\0" + bytes(128 + 1000), b"", id="a tag and padding"),
+        pytest.param(b"", b"TAG" + bytes(125), id="a tag at the end"),
+        pytest.param(b"", b"APETAGEX" + bytes(100_000), id="a picture in a tag at the end"),
+        pytest.param(b"", bytes(1000), id="padding at the end"),
+    ],
+)
+def test_an_mp3_is_its_frames(before: bytes, behind: bytes) -> None:
+    media = check_media(before + MP3_FRAME * 3 + behind)
+    assert media == Media("audio", "audio/mpeg", MP3_FRAME * 3)
 
 
 def test_transparency_survives() -> None:
@@ -160,7 +198,20 @@ def test_damaged_exif_data_is_no_damaged_picture() -> None:
         pytest.param(wav()[:-1], NO_SOUND, id="cut WAV"),
         pytest.param(wav(samples=b""), NO_SOUND, id="silent WAV"),
         pytest.param(wav(channels=0), NO_SOUND, id="WAV without channels"),
-        pytest.param(wav(encoding=0x55), NO_SOUND, id="WAV of an unknown encoding"),
+        pytest.param(wav(encoding=0x55), UNKNOWN_SOUND, id="WAV of an unknown encoding"),
+        pytest.param(wav(encoding=2, bits=4), UNKNOWN_SOUND, id="WAV in ADPCM"),
+        pytest.param(wav(bits=12), UNKNOWN_SOUND, id="WAV of 12 bits"),
+        pytest.param(wav(encoding=0xFFFE), UNKNOWN_SOUND, id="WAV that does not say how it goes on"),
+        pytest.param(wav(samples_per_s=0), NO_SOUND, id="WAV without time"),
+        pytest.param(wav(samples=bytes(2)), "the sound is shorter than 1 ms", id="one sample"),
+        pytest.param(wav(samples_per_s=384_000), "the sound is shorter than 1 ms", id="a quarter of a millisecond"),
+        pytest.param(wav(samples_per_s=1, samples=bytes(8000)), "the sound is longer than 3600 s", id="hours of WAV"),
+        pytest.param(MP3_FRAME_V2 * 100_001, "the sound is longer than 3600 s", id="an hour of MP3"),
+        pytest.param(floats(0.0, math.nan), NO_SOUND, id="no number"),
+        pytest.param(floats(0.0, math.inf), NO_SOUND, id="infinity"),
+        pytest.param(floats(0.0, -131_072.0), NO_SOUND, id="far too loud"),
+        pytest.param(floats(0.0, 1e300, bits=64), NO_SOUND, id="far too loud, in 64 bits"),
+        pytest.param(MP3_FRAME * 2 + bytes(70_000) + MP3_FRAME * 2, NO_SOUND, id="MP3 damaged in its middle"),
         pytest.param(b"RIFF\x04\0\0\0WAVE", NO_SOUND, id="empty WAV"),
         pytest.param("text".encode("utf-16"), NO_SOUND, id="text that looks like MP3"),
         pytest.param(MP3_FRAME[:100], NO_SOUND, id="cut MP3"),
@@ -223,6 +274,8 @@ def test_cut_pictures_are_refused_wherever_they_are_cut(data: bytes) -> None:
         ),
         pytest.param(b"ID3\4\0\0\0\0\0\0" + b"\xff" * (24 * MIB), NO_SOUND, id="MP3 junk"),
         pytest.param(b"ID3\4\0\0\0\0\0\0" * 2_000_000, NO_SOUND, id="MP3 tags"),
+        pytest.param(MP3_FRAME_V2 * 170_000, "the sound is longer than 3600 s", id="MP3 for hours"),
+        pytest.param((MP3_FRAME_V2 + b"\xff\xff") * 170_000, NO_SOUND, id="MP3 frames apart"),
     ],
 )
 def test_bombs_cost_nothing(data: bytes, reason: str) -> None:

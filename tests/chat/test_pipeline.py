@@ -11,8 +11,7 @@ from hypothesis import strategies as st
 
 from llamero.chat.choice import ToolChoice, must_call, parse_choice
 from llamero.chat.parsers import call_parser, choose_parsers
-from llamero.chat.pipeline import Parser, Reader, Tags, ThinkingOnly
-from llamero.chat.thinking import ThinkingSplitter
+from llamero.chat.pipeline import NoAnswer, Parser, Reader, Tags, Tidy
 from llamero.messages import Done, Event, Logprob, Text, Think, Thinking, ToolCall, Usage
 from tests.chat.splitting import joined, ways_to_cut
 
@@ -126,27 +125,31 @@ def test_each_logprob_arrives_once_and_in_order(parts: list[str]) -> None:
 # --- the two runs of a constraint with thinking (§7.4) ---
 
 
-def thinking_only() -> ThinkingOnly:
-    return ThinkingOnly(ThinkingSplitter("<think>", "</think>"))
-
-
 @pytest.mark.parametrize(
-    ("text", "thinking", "is_over"),
+    ("text", "told", "is_over"),
     [
-        ("<think>a b</think> \n{", "a b", True),
-        ("<think>a b", "a b", False),
-        ("<think>a b</think>\n", "a b", False),
-        ("answer", "", True),
-        ("", "", False),
+        ("<think>a b</think> \n{", [Thinking("a b")], True),
+        ("<think>a b", [Thinking("a b")], False),
+        ("<think>a b</think>\n", [Thinking("a b")], False),
+        (f"<think>a</think>\n{CALL}", [Thinking("a"), ADDED], False),
+        (f"{CALL} and", [ADDED], False),
+        ("answer", [], True),
+        ("", [], False),
     ],
 )
-def test_the_first_run_is_over_when_the_answer_begins(text: str, thinking: str, is_over: bool) -> None:
+def test_the_first_run_is_over_when_the_answer_begins(text: str, told: list[Event], is_over: bool) -> None:
+    """Thinking and calls are told; no cut of the text lets a word of the answer through."""
     for chunks in ways_to_cut(text):
-        first = thinking_only()
-        reader = Reader(first)
-        events = [event for step in [*map(Text, chunks), DONE] for event in reader.feed(step)]
-        assert not any(isinstance(event, Text) for event in events)
-        assert (first.thinking, reader.is_over) == (thinking, is_over)
+        no_answer = NoAnswer()
+        reader = Reader(*parsers(tools=[ADD]), no_answer)
+        assert reader.may_end_early
+        events: list[Event] = []
+        for step in map(Text, chunks):
+            if not reader.is_over:
+                events += reader.feed(step)
+        assert joined(events) == told
+        assert reader.is_over is is_over
+        assert no_answer.answer in text
 
 
 def test_a_second_run_of_a_forced_call_gives_nothing_but_calls() -> None:
@@ -163,6 +166,38 @@ def test_a_single_call_lets_the_engine_stop() -> None:
     assert not reader.is_over
     assert reader.feed(Text(CALL + CALL)) == [ADDED]
     assert reader.is_over
+
+
+# --- what the engine has read itself ---
+
+
+@pytest.mark.parametrize(
+    ("thinking", "text", "told"),
+    [
+        (["\nhm", " hm\n"], ["\n", "\nYes", " \n"], [Thinking("hm hm\n"), Text("Yes \n")]),
+        ([], [" a", "b"], [Text(" ab")]),
+        (["<th", "ink>\n", "a"], ["b"], [Thinking("a"), Text("b")]),
+        (["<thanks"], [], [Thinking("<thanks")]),
+        (["<thi"], [], [Thinking("<thi")]),
+        (["a<think>b"], [], [Thinking("a<think>b")]),
+    ],
+)
+def test_blanks_and_second_tags_around_what_the_engine_tells_apart_go(
+    thinking: list[str], text: list[str], told: list[Event]
+) -> None:
+    """native-api §2.5. Blanks of an answer without thinking stay."""
+    tidy = Tidy("<think>")
+    steps: list[Event] = [*map(Thinking, thinking), *map(Text, text), DONE]
+    *pieces, last = [event for step in steps for event in tidy.feed(step)]
+    assert last is DONE
+    assert joined(pieces) == told
+
+
+def test_logprobs_of_blanks_that_go_are_kept() -> None:
+    tidy = Tidy("<think>")
+    assert tidy.feed(Thinking("\n", some("1"))) == [Thinking("", some("1"))]
+    assert tidy.feed(Thinking("hm", some("2"))) == [Thinking("hm", some("2"))]
+    assert tidy.feed(Text("\n\n", some("3"))) == [Text("", some("3"))]
 
 
 # --- which parsers ---

@@ -152,7 +152,7 @@ def test_messages_as_the_engine_reads_them() -> None:
         Message("assistant", "", "hm", tool_calls=(call,)),
         Message("tool", "2", tool_name="f", tool_call_id="call_1"),
     ]
-    assistant, tool = prompt.template_body(talk, {}, (), None)["messages"]
+    assistant, tool = prompt.template_body(talk, {})["messages"]
     assert assistant["tool_calls"] == [
         {"id": "call_1", "type": "function", "function": {"name": "f", "arguments": '{"a":1}'}}
     ]
@@ -163,7 +163,7 @@ def test_messages_as_the_engine_reads_them() -> None:
 def test_pictures_and_sounds_become_parts_behind_the_text() -> None:
     picture, sound = b"p", b"s"
     media = {picture: Media("image", "image/png", b"PNG"), sound: Media("audio", "audio/mpeg", b"MP3")}
-    body = prompt.template_body([Message("user", "look", images=(picture, sound))], media, (), None)
+    body = prompt.template_body([Message("user", "look", images=(picture, sound))], media)
     assert body["messages"][0]["content"] == [
         {"type": "text", "text": "look"},
         {"type": "image_url", "image_url": {"url": "data:image/png;base64,UE5H"}},
@@ -171,37 +171,58 @@ def test_pictures_and_sounds_become_parts_behind_the_text() -> None:
     ]
 
 
-@pytest.mark.parametrize(
-    ("think", "arguments"),
-    [
-        (None, None),
-        (True, {"enable_thinking": True}),
-        (False, {"enable_thinking": False}),
-        ("low", {"enable_thinking": True, "reasoning_effort": "low"}),
-    ],
-)
-def test_thinking_is_told_to_the_template_only_when_it_is_asked_about(think: Any, arguments: Any) -> None:
-    assert prompt.template_body([USER], {}, (), think).get("chat_template_kwargs") == arguments
+def test_only_what_is_asked_about_is_told_to_the_template() -> None:
+    assert prompt.template_body([USER], {}).keys() == {"messages"}
+    body = prompt.template_body([USER], {}, {"tools": [1]}, {"enable_thinking": True})
+    assert (body["tools"], body["chat_template_kwargs"]) == ([1], {"enable_thinking": True})
+
+
+def call(name: str, id_: str = "") -> Message:
+    return Message("assistant", tool_calls=(ToolCall(name, {}, id_),))
+
+
+def result(name: str = "", id_: str = "") -> Message:
+    return Message("tool", "r", tool_name=name, tool_call_id=id_)
 
 
 @pytest.mark.parametrize(
-    ("content", "pictures", "marked"),
+    ("talk", "results"),
     [
-        ("compare [img] and [img]", 2, "compare [img-0] and [img-1]"),
-        ("hi", 2, "[img-0][img-1]hi"),
-        ("[img] and more", 2, "[img-1][img-0] and more"),
-        ("none", 0, "none"),
+        pytest.param([call("f", "1"), result(id_="1")], [("f", "1")], id="name from the id"),
+        pytest.param([call("f", "1"), result("f")], [("f", "1")], id="id from the name"),
+        pytest.param([call("f", "1"), result()], [("f", "1")], id="in order"),
+        pytest.param(
+            [
+                Message("assistant", tool_calls=(ToolCall("f", {}, "1"), ToolCall("g", {}, "2"))),
+                result("g"),
+                result(),
+            ],
+            [("g", "2"), ("f", "1")],
+            id="of two calls",
+        ),
+        pytest.param([call("f"), result("f")], [("f", "call00000")], id="neither had one"),
+        pytest.param([call("f", "1"), result("f"), call("f", "2"), result("f")], [("f", "1"), ("f", "2")], id="twice"),
+        pytest.param([result("g", "9")], [("g", "9")], id="of no call"),
+        pytest.param([result()], [("", "")], id="nothing to go by"),
     ],
 )
-def test_partly_t70_pictures_as_markers(content: str, pictures: int, marked: str) -> None:
-    (message,) = prompt.mark_images([Message("user", content, images=(b"x",) * pictures)])
-    assert message.content == marked
-    assert message.images == ()
+def test_partly_t100_a_result_has_the_name_and_the_id_of_its_call(
+    talk: list[Message], results: list[tuple[str, str]]
+) -> None:
+    given = prompt.matched(talk)
+    assert [(message.tool_name, message.tool_call_id) for message in given if message.role == "tool"] == results
+    ids = [call.id for message in given for call in message.tool_calls]
+    assert all(ids), "templates look at the ids of calls"
+    assert len(set(ids)) == len(ids)
 
 
-def test_markers_are_numbered_over_the_whole_conversation() -> None:
-    talk = [Message("user", "a", images=(b"x",)), ASSISTANT, Message("user", "b", images=(b"y", b"z"))]
-    assert contents(prompt.mark_images(talk)) == ["[img-0]a", "yo", "[img-1][img-2]b"]
+def test_an_answer_that_is_begun_twice_is_gone_on_with_as_one() -> None:
+    """The engine refuses two."""
+    talk = [USER, Message("assistant", "a", "hm"), Message("assistant", "b")]
+    assert prompt.continued(talk) == (USER, Message("assistant", "a\n\nb", "hm"))
+    assert prompt.continued([USER, ASSISTANT, USER]) == (USER, ASSISTANT, USER)
+    called = call("f", "1")
+    assert prompt.continued([USER, called, ASSISTANT]) == (USER, called, ASSISTANT)
 
 
 def test_formats_for_both_endpoints() -> None:

@@ -289,7 +289,8 @@ def test_every_cut_gives_the_same_and_text_without_calls_is_kept(parts: list[str
 def test_what_is_told_comes_from_the_text_in_its_order(parts: list[str]) -> None:
     text = "".join(parts)
     place = 0
-    for event in read_whole(parser(), parts):
+    tool_parser = parser()
+    for event in [*(event for part in parts for event in tool_parser.feed(part)), *tool_parser.finish()]:
         if isinstance(event, Text):
             # every piece that is given back was written, in one stretch, behind the one before
             place = text.index(event.text, place) + len(event.text)

@@ -39,6 +39,7 @@ from tests.engines.starting import (
     running,
 )
 from tests.fake_llama_server import install, read_record
+from tests.gguf_files import tiny_llama
 from tests.running import children, command_line, is_running
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
@@ -96,6 +97,7 @@ def has(flags: list[str], wanted: str) -> bool:
             {"projectors": (Path("/p"),), "gpu_layers": 0}, "--mmproj /p --no-mmproj-offload", id="it stays on the CPU"
         ),
         pytest.param({"adapters": (Path("/a"), Path("/b"))}, "--lora /a --lora /b", id="adapters in their order"),
+        pytest.param({"chat_template": "{{m}}"}, "--jinja --chat-template {{m}}", id="another chat template"),
     ],
 )
 def test_flags(plan: dict[str, Any], flags: str) -> None:
@@ -115,6 +117,15 @@ def test_flags(plan: dict[str, Any], flags: str) -> None:
 )
 def test_flags_that_are_left_out(plan: dict[str, Any], absent: str) -> None:
     assert not set(absent.split()) & set(flags_of(**plan))
+
+
+async def test_a_chat_template_in_place_of_the_files_own(tmp_path: Path) -> None:
+    model = tmp_path / "model.gguf"
+    model.write_bytes(tiny_llama({"tokenizer.chat_template": "the file's own"}))
+    question = {"messages": [{"role": "user", "content": "Hi"}]}
+    for template, prompt in (("", "the file's own"), ("{% for m in messages %}<{{ m.content }}>{% endfor %}", "<Hi>")):
+        async with real_engine(model, chat_template=template) as engine:
+            assert await engine.wire.apply_template(question) == prompt
 
 
 def test_an_endpoint_behind_a_port() -> None:

@@ -102,6 +102,7 @@ EVERYTHING: dict[str, Any] = {
     "context_shift": False,
     "keep_tokens": 11,
     "cache_ram_mib": 100,
+    "chat_template": "{{ messages }}",
     "fit": True,
 }
 

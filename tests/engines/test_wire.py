@@ -22,10 +22,10 @@ import pytest_asyncio
 from llamero.chat.prompt import logprob_fields, sampling
 from llamero.dialects.native import ChatWriter
 from llamero.engines import Endpoint, MemoryUse
+from llamero.engines.ledger import IMPOSSIBLE
 from llamero.engines.wire import (
     BROKE,
     DIED,
-    IMPOSSIBLE,
     MAX_ERROR_BYTES,
     MAX_EVENT_BYTES,
     MAX_REPEATS,

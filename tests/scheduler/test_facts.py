@@ -11,8 +11,9 @@ from llamero.errors import BadRequest, BlobNotFound
 from llamero.names import ModelName
 from llamero.options import merge_options
 from llamero.scheduler.facts import facts_of
-from llamero.scheduler.plan import Defaults, Machine, ModelFacts, want
+from llamero.scheduler.plan import Defaults, Machine, ModelFacts, must_reload, want
 from llamero.store import Store
+from llamero.store.jinja import bundled_jinja
 from tests import model_folders as folder
 from tests.gguf_files import Typed, gguf_file, llama_metadata, llama_tensors, tiny_llama
 
@@ -112,3 +113,19 @@ def test_missing_weights_are_the_servers_fault(tmp_path: Path) -> None:
     with pytest.raises(BlobNotFound) as caught:
         facts(tmp_path)
     assert caught.value.status == 500
+
+
+def test_a_template_of_ours_goes_to_the_engine_and_another_one_needs_another_engine(tmp_path: Path) -> None:
+    """Modelfile-templates §3.5, 4: only where the file has none."""
+    plans = []
+    bare = tiny_llama({"tokenizer.chat_template": None})
+    for weights, renderer in ((bare, "qwen3-coder"), (bare, "glm-4.7"), (tiny_llama(), "glm-4.7")):
+        folder.add(tmp_path, "m", weights, config={"renderer": renderer})
+        plans.append(want(facts(tmp_path), merge_options({}), None, MACHINE, Defaults()))
+    assert [plan.plan.chat_template for plan in plans] == [
+        bundled_jinja(renderer="qwen3-coder", parser="", family=""),
+        bundled_jinja(renderer="glm-4.7", parser="", family=""),
+        "",
+    ]
+    assert must_reload(plans[0], plans[1])
+    assert not must_reload(plans[0], plans[0])

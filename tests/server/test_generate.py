@@ -110,9 +110,19 @@ def test_n65_images_on_a_text_model(server: Server, png_base64: str) -> None:
     assert (refused.status, refused.error) == (400, f'image input is not supported by "{M}"')
 
 
-def test_templates_of_requests_are_refused_for_now(server: Server) -> None:
-    reply = generate(server, template="PROMPT: {{ .Prompt }}")
-    assert (reply.status, reply.error) == (501, "Go templates are not supported yet")
+def test_n66_a_request_may_bring_its_template(server: Server) -> None:
+    shown = generate(server, template="PROMPT: {{ .Prompt }}", prompt="Hello", _debug_render_only=True).json()
+    assert shown["_debug_info"]["rendered_template"] == "PROMPT: Hello"
+    short = {"num_predict": 8, "temperature": 0}
+    one = generate(server, template="{{ .Prompt }}", prompt="One two three four", options=short)
+    raw = generate(server, raw=True, prompt="One two three four", options=short)
+    assert text_of(one) == text_of(raw)
+
+
+def test_n73_a_template_that_is_none(server: Server) -> None:
+    reply = generate(server, template="{{ .Prompt")
+    assert (reply.status, reply.error) == (500, "template: :1: unclosed action")
+    assert reply.content_type == "application/json; charset=utf-8", "no stream has begun"
 
 
 def test_n67_num_predict_ends_with_length(server: Server) -> None:

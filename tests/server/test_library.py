@@ -220,18 +220,14 @@ def test_parents_parameters_are_inherited(server: Server) -> None:
     assert shown["details"]["parent_model"] == "base:latest"
 
 
-def test_a_model_with_a_go_template_of_its_own_says_so(server: Server) -> None:
+def test_a_go_template_that_a_user_gave_is_used_on_every_way(server: Server) -> None:
     create(server, model="templated", template="{{ .System }} {{ .Prompt }}!", **{"from": M})
     for path, body in (
-        ("/api/chat", {"messages": [{"role": "user", "content": "hi"}]}),
-        ("/api/generate", {"prompt": "hi"}),
+        ("/api/chat", {"messages": [{"role": "system", "content": "S"}, {"role": "user", "content": "hi"}]}),
+        ("/api/generate", {"system": "S", "prompt": "hi"}),
     ):
-        reply = server.post(path, {"model": "templated", **body})
-        assert (reply.status, reply.error) == (501, "Go templates are not supported yet")
-    raw = server.post(
-        "/api/generate", {"model": "templated", "prompt": "hi", "raw": True, "options": {"num_predict": 1}}
-    )
-    assert raw.status == 200
+        shown = server.post(path, {"model": "templated", "_debug_render_only": True, **body}).json()
+        assert shown["_debug_info"]["rendered_template"] == "S hi!"
     assert server.post("/api/show", {"model": "templated"}).json()["template"] == "{{ .System }} {{ .Prompt }}!"
 
 

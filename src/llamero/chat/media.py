@@ -25,6 +25,8 @@ MAX_IMAGE_BYTES = 20 * 2**20
 """Each (security §5)."""
 MAX_AUDIO_BYTES = 25 * 2**20
 """Each (security §5)."""
+MAX_FILES = 32
+"""In one request (security §5)."""
 MAX_SIDE = 12_288
 """Pixels of width or height (security §5)."""
 MAX_PIXELS = 64_000_000
@@ -48,24 +50,40 @@ class Media:
 
 
 def check_media(data: bytes) -> Media:
-    """Check the bytes of a file. WebP and GIF come out as a PNG of their first frame, all else as it came in.
+    """Check the bytes of a file. What the engine does not read comes out in another form, all else as it came in:
+    WebP and GIF as a PNG of their first frame, MP3 without what stands around its sound.
 
     The first bytes alone tell the type. Raises BadRequest `invalid image input: <reason>`, also for sounds.
     """
-    container = data[8:12] if data.startswith(b"RIFF") else b""
-    if data.startswith(b"\xff\xd8\xff"):
-        return Media("image", "image/jpeg", _decoded("jpeg", data))
-    if data.startswith(b"\x89PNG\r\n\x1a\n"):
-        return Media("image", "image/png", _decoded("png", data))
-    if data.startswith((b"GIF87a", b"GIF89a")):
-        return Media("image", "image/png", _decoded("gif", data))
-    if container == b"WEBP":
-        return Media("image", "image/png", _decoded("webp", data))
-    if container == b"WAVE":
-        return Media("audio", "audio/wav", _parsed_wav(data))
-    if data.startswith(b"ID3") or (data[:1] == b"\xff" and data[1:2] >= b"\xe0"):
-        return Media("audio", "audio/mpeg", _parsed_mp3(data))
+    match _form(data):
+        case "jpeg":
+            return Media("image", "image/jpeg", _decoded("jpeg", data))
+        case "png" | "gif" | "webp" as picture:
+            return Media("image", "image/png", _decoded(picture, data))
+        case "wav":
+            return Media("audio", "audio/wav", _parsed_wav(data))
+        case "mp3":
+            return Media("audio", "audio/mpeg", _parsed_mp3(data))
     raise _invalid("neither a picture (JPEG, PNG, WebP, GIF) nor a sound (WAV, MP3)" if data else "empty")
+
+
+def kind_of(data: bytes) -> Literal["image", "audio"]:
+    """Which sense a file is for, by its first bytes. What is neither counts as a picture, as in every error text."""
+    return "audio" if _form(data) in ("wav", "mp3") else "image"
+
+
+def _form(data: bytes) -> Literal["jpeg", "png", "gif", "webp", "wav", "mp3", ""]:
+    if data.startswith(b"\xff\xd8\xff"):
+        return "jpeg"
+    if data.startswith(b"\x89PNG\r\n\x1a\n"):
+        return "png"
+    if data.startswith((b"GIF87a", b"GIF89a")):
+        return "gif"
+    if data.startswith(b"RIFF"):
+        return {b"WEBP": "webp", b"WAVE": "wav"}.get(data[8:12], "")  # type: ignore[return-value]
+    if data.startswith(b"ID3") or (data[:1] == b"\xff" and data[1:2] >= b"\xe0"):
+        return "mp3"
+    return ""
 
 
 def _invalid(reason: str) -> BadRequest:
@@ -215,10 +233,21 @@ def _as_png(image: ImageFile) -> bytes:
 
 # --- sounds ---------------------------------------------------------------------------------------------------------
 
-_WAV_ENCODINGS = frozenset({0x1, 0x2, 0x3, 0x6, 0x7, 0x11, 0xFFFE})
-"""PCM, float, A-law, µ-law, two kinds of ADPCM, and the form that names its encoding further on."""
+_MIN_SOUND_S = 0.001
+"""The engine ends itself when a sound is down to one sample at its 16 kHz."""
+_MAX_SOUND_S = 3600
+"""It unpacks a whole sound, 230 MB for an hour; a file may promise years of it."""
+_DAMAGED_SOUND = "the sound is damaged or cut short"
+
+_WAV_BITS = {1: (8, 16, 24, 32), 3: (32, 64), 6: (8,), 7: (8,)}
+"""Bits of a sample by encoding: PCM, float, A-law, µ-law."""
+_WAV_EXTENDED = 0xFFFE
+"""The form that names its encoding further on."""
 _MAX_CHANNELS = 64
 _MAX_SAMPLES_PER_S = 384_000
+_WITHOUT_SIGN = bytes(byte & 0x7F for byte in range(256))
+_LOUD = {32: 0x48, 64: 0x41}
+"""The first byte of a float, without its sign, from 2^17 on: players expect 1, some files have 2^15."""
 
 _MP3_KBIT_PER_S = {
     1: (32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320),
@@ -228,40 +257,59 @@ _MP3_KBIT_PER_S = {
 _MP3_SAMPLES_PER_S = (44_100, 48_000, 32_000)
 _MAX_TAGS = 8
 """ID3 tags, of which one is usual."""
+_TAGS_BEHIND = (b"TAG", b"APETAGEX", b"ID3", b"LYRICSBEGIN")
 _MAX_JUNK_BYTES = 64 * 1024
-"""Between the tags of an MP3 file and its first frame: padding."""
+"""Between the tags of an MP3 file and its first frame, and behind its last: padding."""
+
+
+def _check_length(seconds: float) -> None:
+    if seconds < _MIN_SOUND_S:
+        raise _invalid(f"the sound is shorter than {_MIN_SOUND_S * 1000:.0f} ms")
+    if seconds > _MAX_SOUND_S:
+        raise _invalid(f"the sound is longer than {_MAX_SOUND_S} s")
 
 
 def _parsed_wav(data: bytes) -> bytes:
     """The file, after a look at its chunks: a format that makes sense, then samples that are all there."""
     _check_bytes(data, MAX_AUDIO_BYTES)
-    at, has_format = 12, False
+    at, form = 12, b""
     while at + 8 <= len(data):
         name, size_bytes = struct.unpack_from("<4sI", data, at)
         at += 8
         if at + size_bytes > len(data):
             break
         if name == b"fmt ":
-            has_format = size_bytes >= 16 and _is_wav_format(data[at : at + 16])
-        elif name == b"data" and has_format and size_bytes:
+            form = data[at : at + size_bytes]
+        elif name == b"data" and len(form) >= 16 and size_bytes:
+            _check_samples(form, data[at : at + size_bytes])
             return data
         at += size_bytes + size_bytes % 2
-    raise _invalid("the sound is damaged or cut short")
+    raise _invalid(_DAMAGED_SOUND)
 
 
-def _is_wav_format(chunk: bytes) -> bool:
-    encoding, channels, samples_per_s, _, frame_bytes, sample_bits = struct.unpack("<HHIIHH", chunk)
-    return (
-        encoding in _WAV_ENCODINGS
-        and 1 <= channels <= _MAX_CHANNELS
+def _check_samples(form: bytes, samples: bytes) -> None:
+    encoding, channels, samples_per_s, _, frame_bytes, sample_bits = struct.unpack_from("<HHIIHH", form)
+    if encoding == _WAV_EXTENDED:
+        encoding = int.from_bytes(form[24:26], "little")
+    if sample_bits not in _WAV_BITS.get(encoding, ()):
+        raise _invalid("the sound is encoded in another way than PCM, float, A-law or µ-law")
+    if not (
+        1 <= channels <= _MAX_CHANNELS
         and 1 <= samples_per_s <= _MAX_SAMPLES_PER_S
-        and frame_bytes >= 1
-        and 1 <= sample_bits <= 64
-    )
+        and frame_bytes == channels * sample_bits // 8
+    ):
+        raise _invalid(_DAMAGED_SOUND)
+    _check_length(len(samples) / frame_bytes / samples_per_s)
+    # what is no number, or close to the largest, makes the engine's every probability none, for its neighbours as well
+    if (
+        encoding == 3
+        and max(samples[sample_bits // 8 - 1 :: sample_bits // 8].translate(_WITHOUT_SIGN)) >= _LOUD[sample_bits]
+    ):
+        raise _invalid(_DAMAGED_SOUND)
 
 
 def _parsed_mp3(data: bytes) -> bytes:
-    """The file, if one frame follows another behind the tags. Players take a last one that is cut, and so do we."""
+    """The frames that follow one another behind the tags. Players take a last one that is cut, and so do we."""
     _check_bytes(data, MAX_AUDIO_BYTES)
     start = 0
     for _ in range(_MAX_TAGS):
@@ -270,21 +318,36 @@ def _parsed_mp3(data: bytes) -> bytes:
             start += 10 + (high << 21 | mid << 14 | low << 7 | lowest)
     at = data.find(b"\xff", start, start + _MAX_JUNK_BYTES)
     while at >= 0:
-        following = at + _mp3_frame_bytes(data, at)
-        if following > at and (following == len(data) or _mp3_frame_bytes(data, following)):
-            return data
+        n_frames, end, seconds = _mp3_frames(data, at)
+        if n_frames > 1 or (n_frames == 1 and end == len(data)):
+            _check_length(seconds)
+            if len(data) - end > _MAX_JUNK_BYTES and not data.startswith(_TAGS_BEHIND, end):
+                break
+            return data[at:end]
         at = data.find(b"\xff", at + 1, start + _MAX_JUNK_BYTES)
-    raise _invalid("the sound is damaged or cut short")
+    raise _invalid(_DAMAGED_SOUND)
 
 
-def _mp3_frame_bytes(data: bytes, at: int) -> int:
-    """The length of the layer III frame that starts here; 0 where none does."""
+def _mp3_frames(data: bytes, at: int) -> tuple[int, int, float]:
+    """How many frames follow one another from here, where the last one should end, and the seconds they last."""
+    n_frames, seconds = 0, 0.0
+    while at < len(data) and seconds <= _MAX_SOUND_S:
+        size_bytes, frame_s = _mp3_frame(data, at)
+        if not size_bytes:
+            break
+        n_frames, at, seconds = n_frames + 1, at + size_bytes, seconds + frame_s
+    return n_frames, at, seconds
+
+
+def _mp3_frame(data: bytes, at: int) -> tuple[int, float]:
+    """Bytes and seconds of the layer III frame that starts here; 0 bytes where none does."""
     header = int.from_bytes(data[at : at + 4], "big")
     version, layer = header >> 19 & 3, header >> 17 & 3
     rate, frequency, padding = header >> 12 & 15, header >> 10 & 3, header >> 9 & 1
     if len(data) < at + 4 or header >> 21 != 0x7FF or version == 1 or layer != 1 or rate in (0, 15) or frequency == 3:
-        return 0
+        return 0, 0.0
     is_first_version = version == 3
     bits_per_s = 1000 * _MP3_KBIT_PER_S[1 if is_first_version else 2][rate - 1]
     samples_per_s = _MP3_SAMPLES_PER_S[frequency] >> (0, 1, 2)[(3, 2, 0).index(version)]
-    return (144 if is_first_version else 72) * bits_per_s // samples_per_s + padding
+    n_samples = 1152 if is_first_version else 576
+    return n_samples // 8 * bits_per_s // samples_per_s + padding, n_samples / samples_per_s

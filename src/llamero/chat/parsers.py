@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from ..messages import Think
+from . import families
 from .choice import MustCall, Tool, ToolChoice, name_of
 from .families import family_parser
 from .pipeline import Parser, Tags
@@ -16,6 +17,11 @@ from .tools import ToolParser
 
 PASS_THROUGH = "passthrough"
 """The parser that reads nothing."""
+
+
+def visible_tokens(tags: Tags, *, named: str, thinks: bool, calls: bool) -> list[str]:
+    """Special tokens that the engine must be asked to show, in its field `preserved_tokens`."""
+    return [*families.visible_tokens(named)] or tags.visible_tokens(thinks=thinks, calls=calls)
 
 
 def choose_parsers(

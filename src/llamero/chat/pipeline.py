@@ -1,7 +1,8 @@
 """What a model writes, turned into events: thinking first, then tool calls, then text. Pure.
 
 Source: modelfile-templates §6.4, §7.3, §7.4. The engine's events go in one by one; what the template says about tags
-and what the request asked for is settled when the parsers are made.
+and what the request asked for is settled when the parsers are made. `Tidy` is for what the
+engine has read itself.
 """
 
 from __future__ import annotations
@@ -23,6 +24,10 @@ class Parser(Protocol):
     @property
     def is_over(self) -> bool:
         """Whether nothing that may still come is wanted: the engine can be stopped."""
+
+    @property
+    def may_end_early(self) -> bool:
+        """Whether that can happen."""
 
     def feed(self, text: str) -> Sequence[Piece]: ...
 
@@ -63,6 +68,11 @@ class Reader:
         """Whether the engine can be stopped: nothing that it may still say is wanted."""
         return any(parser.is_over for parser in self._parsers)
 
+    @property
+    def may_end_early(self) -> bool:
+        """Whether `is_over` can become true at all."""
+        return any(parser.may_end_early for parser in self._parsers)
+
     def feed(self, event: Event) -> list[Event]:
         """All that is clear by now. Log-probabilities go on at once, with an empty text if theirs is held back."""
         match event:
@@ -92,36 +102,67 @@ def _with_logprobs(pieces: Sequence[Piece], logprobs: tuple[Logprob, ...]) -> Se
     return [Text("", logprobs), *pieces]
 
 
-class ThinkingOnly:
-    """The thinking of a run whose answer is not wanted: under a constraint a second run gives it (§7.4).
+class NoAnswer:
+    """The last parser of a run whose answer is not wanted: under a constraint, a second run gives it (§7.4).
 
-    Where the first run ends by itself, its answer would have been empty: the second is due then as well, unless the
-    thinking was cut off by a limit.
+    Thinking and calls go past it. At the first text that is not blank, the run is over.
     """
 
-    def __init__(self, parser: Parser) -> None:
-        self._parser = parser
-        self._thoughts: list[str] = []
-        self._has_answer = False
+    def __init__(self) -> None:
+        self.answer = ""
+        """The piece of text that the answer began with."""
 
     @property
     def is_over(self) -> bool:
-        """Whether the model has begun to answer."""
-        return self._has_answer
+        return bool(self.answer)
 
-    @property
-    def thinking(self) -> str:
-        """All of it, for the assistant message that the second run goes on from."""
-        return "".join(self._thoughts)
+    may_end_early = True
 
     def feed(self, text: str) -> list[Piece]:
-        return self._kept(self._parser.feed(text))
+        if not self.answer and text.strip():
+            self.answer = text
+        return []
 
     def finish(self) -> list[Piece]:
-        return self._kept(self._parser.finish())
+        return []
 
-    def _kept(self, pieces: Sequence[Piece]) -> list[Piece]:
-        thoughts = [piece for piece in pieces if isinstance(piece, Thinking)]
-        self._thoughts += [thought.text for thought in thoughts]
-        self._has_answer = self._has_answer or len(thoughts) < len(pieces)
-        return [*thoughts]
+
+class Tidy:
+    """What the engine tells apart comes with the white space around its tags, and now and then with a second tag.
+
+    Feed it the engine's own events: the blanks after each tag go (native-api §2.5), and so does a tag with which a
+    model opens the thinking that its prompt has opened already.
+    """
+
+    def __init__(self, opening: str = "") -> None:
+        self._opening = opening.strip()
+        self._thought = ""
+        """What may still be that tag."""
+        self._begins_thinking = self._begins_text = False
+        """Whether the next thinking, or text, is the first after a tag."""
+        self._has_thought = False
+
+    def feed(self, event: Event) -> list[Event]:
+        match event:
+            case Thinking():
+                return [*self._think(event)]
+            case Text() if self._has_thought and not self._begins_text:
+                text = event.text.lstrip()
+                self._begins_text = bool(text)
+                return [replace(event, text=text)] if text or event.logprobs else []
+            case Done() if self._thought:
+                held, self._thought = self._thought, ""
+                return [Thinking(held), event]
+        return [event]
+
+    def _think(self, event: Thinking) -> list[Event]:
+        self._has_thought = True
+        text = event.text
+        if not self._begins_thinking:
+            text = (self._thought + text).lstrip()
+            if self._opening and text.startswith(self._opening):
+                text = text[len(self._opening) :].lstrip()
+            self._thought = text if self._opening.startswith(text) else ""
+            text = "" if self._thought else text
+            self._begins_thinking = bool(text)
+        return [replace(event, text=text)] if text or event.logprobs else []

@@ -8,16 +8,16 @@ from __future__ import annotations
 
 import base64
 import dataclasses
+import itertools
+import math
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
 import msgspec
 
-from ..messages import THINK_LEVELS, Message, Think
+from ..messages import Message
+from . import pictures
 from .media import Media
-
-IMAGE_TOKENS = 768
-"""What a picture counts when messages are dropped to fit the context (native-api §2.9)."""
 
 MAX_CONTEXTS_PREDICTED = 10
 """An open-ended answer ends after this many context windows: with context shift it would never end by itself."""
@@ -106,22 +106,70 @@ def sampling(options: Mapping[str, Any], ctx_tokens: int) -> dict[str, Any]:
 
 
 def template_body(
-    messages: Sequence[Message], media: Mapping[bytes, Media], tools: Sequence[Mapping[str, Any]], think: Think
+    messages: Sequence[Message],
+    media: Mapping[bytes, Media],
+    tools: Mapping[str, Any] | None = None,
+    arguments: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """What `/apply-template` and `/v1/chat/completions` both need to render a prompt."""
-    body: dict[str, Any] = {"messages": [_message(message, media) for message in messages]}
-    if tools:
-        body["tools"] = list(tools)
-        body["parallel_tool_calls"] = True
-    if think is not None:
-        body["chat_template_kwargs"] = _template_arguments(think)
+    """What `/apply-template` and `/v1/chat/completions` both need to render a prompt.
+
+    `tools` is the part of the body that speaks of them (`choice.ToolChoice.for_chat`), `arguments` what the template
+    gets besides (`jinja.thinking_arguments`).
+    """
+    body: dict[str, Any] = {"messages": [_message(message, media) for message in messages], **(tools or {})}
+    if arguments:
+        body["chat_template_kwargs"] = dict(arguments)
     return body
 
 
-def _template_arguments(think: Think) -> dict[str, Any]:
-    if think in THINK_LEVELS:
-        return {"enable_thinking": True, "reasoning_effort": think}
-    return {"enable_thinking": bool(think)}
+def matched(messages: Sequence[Message]) -> tuple[Message, ...]:
+    """The conversation with calls and their results named after each other: templates look for either.
+
+    A call without an id gets one, and a result the name or the id of the call that it answers: by the one that it
+    has, else in order.
+    """
+    complete: list[Message] = []
+    waiting: dict[str, str] = {}
+    """Names by id, of the calls without a result."""
+    for message in messages:
+        if message.tool_calls:
+            calls = tuple(
+                call if call.id else dataclasses.replace(call, id=_call_id(len(complete), number))
+                for number, call in enumerate(message.tool_calls)
+            )
+            waiting |= {call.id: call.name for call in calls}
+            message = dataclasses.replace(message, tool_calls=calls)
+        elif message.role == "tool":
+            message = _named(message, waiting)
+            waiting.pop(message.tool_call_id, None)
+        complete.append(message)
+    return tuple(complete)
+
+
+def _named(result: Message, waiting: Mapping[str, str]) -> Message:
+    id_, name = result.tool_call_id, result.tool_name
+    if not id_:
+        id_ = next((known for known, called in waiting.items() if name in ("", called)), "")
+    return dataclasses.replace(result, tool_call_id=id_, tool_name=name or waiting.get(id_, ""))
+
+
+def _call_id(message: int, call: int) -> str:
+    """Nine letters and digits: some templates take nothing else (Mistral's)."""
+    return f"call{message % 1000:03d}{call % 100:02d}"
+
+
+def continued(messages: Sequence[Message]) -> tuple[Message, ...]:
+    """The conversation with its last assistant messages as one: the engine goes on with one and refuses two."""
+    *before, last = messages
+    while before and before[-1].role == last.role == "assistant" and not before[-1].tool_calls:
+        earlier = before.pop()
+        last = dataclasses.replace(
+            last,
+            content="\n\n".join(filter(None, (earlier.content, last.content))),
+            thinking="\n\n".join(filter(None, (earlier.thinking, last.thinking))),
+            images=earlier.images + last.images,
+        )
+    return (*before, last)
 
 
 def _message(message: Message, media: Mapping[bytes, Media]) -> dict[str, Any]:
@@ -145,10 +193,17 @@ def _message(message: Message, media: Mapping[bytes, Media]) -> dict[str, Any]:
 
 
 def _content(message: Message, media: Mapping[bytes, Media]) -> str | list[dict[str, Any]]:
+    """Each picture takes the place of the next literal `[img]`; those left over stand behind the text (§3.4)."""
     if not message.images:
         return message.content
-    text = [{"type": "text", "text": message.content}] if message.content else []
-    return [*text, *(_part(media[image]) for image in message.images)]
+    parts: list[dict[str, Any]] = []
+    pieces = message.content.split(pictures.PLACE, len(message.images))
+    for text, image in itertools.zip_longest(pieces, message.images):
+        if text:
+            parts.append({"type": "text", "text": text})
+        if image is not None:
+            parts.append(_part(media[image]))
+    return parts
 
 
 def _part(media: Media) -> dict[str, Any]:
@@ -186,23 +241,20 @@ def logprob_fields(*, wanted: bool, top: int, chat: bool) -> dict[str, Any]:
     return {"logprobs": True, "top_logprobs": max(top, 1)} if chat else {"n_probs": max(top, 1)}
 
 
-def mark_images(messages: Sequence[Message]) -> tuple[Message, ...]:
-    """Pictures as the text markers `[img-0]`, `[img-1]`, … numbered over the whole conversation (§4.3).
+def shifted_tokens(
+    ctx_tokens: int, keep: int, prompt_tokens: int, predicted_tokens: int, *, adds_bos: bool
+) -> tuple[int, int]:
+    """How many tokens the engine kept at the front, and how many behind them it threw away, as an answer grew.
 
-    Each picture takes the next literal `[img]` of its message; those left over stand in front of the text.
+    Whenever all but one place of the window is taken, it drops half of what is not kept (native-api §2.9, step 3).
     """
-    marked, number = [], 0
-    for message in messages:
-        front, text = "", message.content
-        for _ in message.images:
-            marker = f"[img-{number}]"
-            if "[img]" in text:
-                text = text.replace("[img]", marker, 1)
-            else:
-                front += marker
-            number += 1
-        marked.append(dataclasses.replace(message, content=front + text, images=()) if message.images else message)
-    return tuple(marked)
+    kept = min((prompt_tokens if keep < 0 else keep) + adds_bos, ctx_tokens - 4)  # the engine's own bound
+    room = ctx_tokens - 1
+    excess = prompt_tokens + predicted_tokens - 1 - room  # the last token is never read
+    if excess <= 0 or kept < 0:
+        return 0, 0
+    at_once = (room - kept) // 2
+    return kept, at_once * math.ceil(excess / at_once)
 
 
 def cut_tokens(tokens: Sequence[int], ctx_tokens: int, keep: int, *, adds_bos: bool) -> list[int]:

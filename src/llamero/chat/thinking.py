@@ -44,6 +44,8 @@ class ThinkingSplitter:
     def is_over(self) -> bool:
         return False
 
+    may_end_early = False
+
     def feed(self, text: str) -> list[Text | Thinking]:
         events: list[Text | Thinking] = []
         while text:

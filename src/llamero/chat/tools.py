@@ -123,6 +123,10 @@ class ToolParser:
         """Whether nothing that may still come changes the answer."""
         return self._state is _State.ENOUGH
 
+    @property
+    def may_end_early(self) -> bool:
+        return self._max_calls is not None
+
     def feed(self, text: str) -> list[Text | ToolCall]:
         match self._state:
             case _State.LOOKING:

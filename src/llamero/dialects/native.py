@@ -15,10 +15,11 @@ import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
 from .. import durations
-from ..errors import BadRequest, LlameroError
+from ..errors import BadRequest, LlameroError, NotSignedIn
 from ..messages import (
     THINK_LEVELS,
     ChatRequest,
+    Delays,
     Embedded,
     EmbedRequest,
     Finished,
@@ -31,6 +32,7 @@ from ..messages import (
     Think,
     Thinking,
     ToolCall,
+    Usage,
 )
 from .gojson import Custom, GoType, WrongType, decode, encode, ordered_map
 
@@ -125,6 +127,7 @@ ThinkField = Annotated[Any, Custom(read_think), _described({"type": "boolean"}, 
 Inputs = Annotated[
     Any, _described({"type": "string"}, {"type": "array", "items": {"type": "string"}, "maxItems": MAX_INPUTS})
 ]
+ToolChoiceField = Annotated[Any, _described({"enum": ["auto", "none", "required"]}, {"type": "object"})]
 Format = Annotated[Any, _described({"enum": ["", "json"]}, {"type": "object"})]
 Images = Annotated[
     tuple[Annotated[bytes, GoType("api.ImageData")], ...], GoType("[]api.ImageData"), Meta(max_length=MAX_IMAGES)
@@ -176,6 +179,7 @@ class GenerationBody(msgspec.Struct):
     shift: bool | None = None
     logprobs: bool = False
     top_logprobs: int = 0
+    timings: bool = False
     debug_render_only: bool = msgspec.field(default=False, name="_debug_render_only")
 
     def shared(self, unknown: Sequence[str]) -> dict[str, Any]:
@@ -192,6 +196,7 @@ class GenerationBody(msgspec.Struct):
             "shift": self.shift,
             "logprobs": self.logprobs,
             "top_logprobs": self.top_logprobs,
+            "timings": self.timings,
             "render_only": self.debug_render_only,
             "warnings": unknown_fields(unknown),
         }
@@ -204,6 +209,8 @@ class ChatBody(GenerationBody):
         GoType("api.Tools"),
         Meta(max_length=MAX_TOOLS),
     ] = ()
+    tool_choice: ToolChoiceField = None
+    parallel_tool_calls: bool | None = None
 
 
 class GenerateBody(GenerationBody):
@@ -223,6 +230,7 @@ class EmbedBody(msgspec.Struct):
     dimensions: int = 0
     keep_alive: KeepAlive = None
     options: OptionMap = {}
+    timings: bool = False
 
 
 class EmbeddingsBody(msgspec.Struct):
@@ -307,7 +315,13 @@ def read_chat(body: bytes) -> ChatRequest:
     decoded = decode(body, ChatBody, "ChatRequest")
     value = decoded.value
     shared = value.shared(decoded.unknown)
-    return ChatRequest(**shared, messages=tuple(m.message() for m in value.messages), tools=value.tools)
+    return ChatRequest(
+        **shared,
+        messages=tuple(m.message() for m in value.messages),
+        tools=value.tools,
+        tool_choice=value.tool_choice,
+        parallel_tool_calls=value.parallel_tool_calls,
+    )
 
 
 def read_generate(body: bytes) -> GenerateRequest:
@@ -335,6 +349,7 @@ def read_embed(body: bytes) -> tuple[EmbedRequest, Any]:
         dimensions=value.dimensions,
         keep_alive_ns=value.keep_alive,
         options=value.options,
+        timings=value.timings,
         warnings=unknown_fields(decoded.unknown),
     )
     return request, value.input
@@ -390,6 +405,21 @@ class DebugInfo(msgspec.Struct):
     image_count: int | UnsetType = UNSET
 
 
+class TimingsReply(msgspec.Struct):
+    """Where a request's time went (native-api §2.10): milliseconds and tokens, 0 for what did not happen."""
+
+    queued_ms: float
+    load_ms: float
+    restore_ms: float
+    prompt_tokens: int
+    cached_tokens: int
+    prefill_ms: float
+    predicted_tokens: int
+    decode_ms: float
+    draft_tokens: int
+    accepted_tokens: int
+
+
 class GenerateReply(msgspec.Struct):
     model: str
     created_at: str
@@ -408,6 +438,7 @@ class GenerateReply(msgspec.Struct):
     eval_count: int | UnsetType = UNSET
     eval_duration: int | UnsetType = UNSET
     warnings: tuple[str, ...] | UnsetType = UNSET
+    timings: TimingsReply | UnsetType = UNSET
 
 
 class ChatReply(msgspec.Struct):
@@ -425,6 +456,7 @@ class ChatReply(msgspec.Struct):
     eval_count: int | UnsetType = UNSET
     eval_duration: int | UnsetType = UNSET
     warnings: tuple[str, ...] | UnsetType = UNSET
+    timings: TimingsReply | UnsetType = UNSET
 
 
 class EmbedReply(msgspec.Struct):
@@ -434,14 +466,16 @@ class EmbedReply(msgspec.Struct):
     load_duration: int | UnsetType = UNSET
     prompt_eval_count: int | UnsetType = UNSET
     warnings: tuple[str, ...] | UnsetType = UNSET
+    timings: TimingsReply | UnsetType = UNSET
 
 
 class EmbeddingsReply(msgspec.Struct):
     embedding: tuple[float, ...]
 
 
-class ErrorReply(msgspec.Struct):
+class ErrorReply(msgspec.Struct, omit_defaults=True):
     error: str
+    signin_url: str = ""
 
 
 Part = Text | Thinking | ToolCall
@@ -455,9 +489,10 @@ Clock = Callable[[], int]
 class _Writer(ABC, Generic[R]):
     """Writes the steps of one answer; what chat and generate have in common."""
 
-    def __init__(self, model: str, clock: Clock) -> None:
+    def __init__(self, model: str, clock: Clock, *, timings: bool = False) -> None:
         self._model = model
         self._clock = clock
+        self._timings = timings
 
     def part(self, part: Part) -> bytes:
         """One line of a stream."""
@@ -467,6 +502,8 @@ class _Writer(ABC, Generic[R]):
         """The last line of a stream; with all `parts`, the whole answer."""
         reply = self._reply(parts, done=True)
         _finish(reply, finished)
+        if self._timings:
+            reply.timings = _timings(finished.usage, finished.delays)
         return encode(reply)
 
     def single(self, step: Loaded | Rendered) -> bytes:
@@ -504,15 +541,16 @@ class GenerateWriter(_Writer[GenerateReply]):
         return GenerateReply(self._model, now, text, done, thinking or UNSET, calls or UNSET, logprobs or UNSET)
 
 
-def write_embed(model: str, embedded: Embedded) -> bytes:
+def write_embed(model: str, embedded: Embedded, *, timings: bool = False) -> bytes:
     return encode(
         EmbedReply(
             model,
             embedded.vectors,
             embedded.total_ns or UNSET,
             embedded.load_ns or UNSET,
-            embedded.prompt_tokens or UNSET,
+            embedded.usage.prompt_tokens or UNSET,
             embedded.warnings or UNSET,
+            _timings(embedded.usage, embedded.delays) if timings and embedded.vectors else UNSET,
         )
     )
 
@@ -522,7 +560,7 @@ def write_embeddings(embedded: Embedded) -> bytes:
 
 
 def write_error(error: LlameroError) -> bytes:
-    return encode(ErrorReply(str(error)))
+    return encode(ErrorReply(str(error), error.signin_url if isinstance(error, NotSignedIn) else ""))
 
 
 def _join(parts: Sequence[Part]) -> tuple[str, str, list[ToolCallReply], list[LogprobReply]]:
@@ -556,6 +594,24 @@ def _finish(reply: ChatReply | GenerateReply, finished: Finished) -> None:
     reply.eval_count = usage.predicted_tokens or UNSET
     reply.eval_duration = usage.predicted_ns or UNSET
     reply.warnings = finished.warnings or UNSET
+
+
+def _timings(usage: Usage, delays: Delays) -> TimingsReply:
+    def ms(ns: int) -> float:
+        return round(ns / durations.MS, 3)
+
+    return TimingsReply(
+        queued_ms=ms(delays.queued_ns),
+        load_ms=ms(delays.load_ns),
+        restore_ms=ms(delays.restore_ns),
+        prompt_tokens=usage.prompt_tokens,
+        cached_tokens=usage.cached_tokens,
+        prefill_ms=ms(usage.prompt_ns),
+        predicted_tokens=usage.predicted_tokens,
+        decode_ms=ms(usage.predicted_ns),
+        draft_tokens=usage.draft_tokens,
+        accepted_tokens=usage.accepted_tokens,
+    )
 
 
 def _debug(rendered: Rendered) -> DebugInfo:

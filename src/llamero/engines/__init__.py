@@ -44,6 +44,8 @@ class LoadPlan:
     """Prompt tokens that survive a context shift."""
     cache_ram_mib: int = 0
     """Bound of the engine's own cache of old prompts; its default of 8 GiB is never wanted."""
+    chat_template: str = ""
+    """Jinja to use instead of the one in the file; empty: the file's own."""
     fit: bool = False
     """Let the engine fit layers into GPU memory; off without GPUs, where it costs load time."""
 

@@ -71,6 +71,9 @@ _LOG_PREFIX = re.compile(r"^\d+\.\d\d\.\d{3}\.\d{3} ([A-Z]) ")
 _PRIVATE = r"(?<![\w./\\])(?:[A-Za-z]:)?[/\\](?:[^\s'\"/\\]+[/\\])+|\b0x[0-9a-fA-F]{6,}"
 """Of an absolute path, all but the last part; and addresses in memory (security X-90)."""
 
+WINDOW_STEP = 256
+"""The engine rounds each slot's window up to a multiple of this, unless the slots share one pool that is capped."""
+
 SPIN_COUNT = "1000"
 """OpenMP's threads wait for one another by spinning. Left alone they spin for so long that one busy neighbour per two
 cores costs nearly all of the decode speed; a short spin keeps the idle speed, and a quarter of it beside the neighbour
@@ -294,6 +297,8 @@ def parameters(plan: LoadPlan, endpoint: Endpoint) -> dict[str, Any]:
     }
     if plan.embedding:
         settings["kv_unified"] = True  # separate streams cut texts of unequal length apart and pool only the rest
+    elif plan.ctx_tokens % WINDOW_STEP:
+        settings |= {"kv_unified": True, "kv_unified_per_slot": plan.ctx_tokens}
     if plan.kv_type:
         settings["cache_type_k"] = settings["cache_type_v"] = f"GGML_TYPE_{plan.kv_type.upper()}"
     if plan.threads:
@@ -304,6 +309,9 @@ def parameters(plan: LoadPlan, endpoint: Endpoint) -> dict[str, Any]:
     if plan.projectors:
         settings["mmproj.path"] = str(plan.projectors[0])
         settings["mmproj_use_gpu"] = plan.gpu_layers != 0
+    if plan.chat_template:
+        settings["use_jinja"] = True
+        settings["chat_template"] = plan.chat_template
     if plan.adapters:
         settings["lora_adapters"] = [{"path": str(path), "scale": 1.0} for path in plan.adapters]
     return settings
@@ -323,6 +331,8 @@ def arguments(plan: LoadPlan, endpoint: Endpoint) -> list[str]:
     ]
     if plan.embedding:
         flags += ["--embedding", "--kv-unified"]
+    elif plan.ctx_tokens % WINDOW_STEP:
+        flags += ["--kv-unified", "--kv-unified-per-slot", str(plan.ctx_tokens)]
     if plan.context_shift:
         flags += ["--context-shift", *(("--keep", str(plan.keep_tokens)) if plan.keep_tokens > 0 else ())]
     if plan.kv_type:
@@ -339,6 +349,8 @@ def arguments(plan: LoadPlan, endpoint: Endpoint) -> list[str]:
         flags += ["--mmproj", str(plan.projectors[0])]
         if plan.gpu_layers == 0:
             flags.append("--no-mmproj-offload")
+    if plan.chat_template:
+        flags += ["--jinja", "--chat-template", plan.chat_template]
     for adapter in plan.adapters:
         flags += ["--lora", str(adapter)]
     return flags

@@ -9,18 +9,20 @@ from __future__ import annotations
 import asyncio
 import io
 import logging
-import math
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from contextlib import aclosing, asynccontextmanager
-from typing import Any, Literal, TypeVar
+from dataclasses import replace
+from typing import Annotated, Any, Literal, TypeVar
 
 import aiohttp
 import msgspec
+from msgspec import Meta
 
-from ..errors import ContextTooLong, EngineDied, EngineError, EngineGone
+from ..errors import AnswerUnreadable, ContextTooLong, EngineDied, EngineError, EngineGone
 from ..messages import Done, Event, Logprob, Text, Thinking, ToolCall, Usage
 from . import Engine
+from .ledger import HALF, Entry, Ledger
 from .memory import says_out_of_memory
 
 log = logging.getLogger(__name__)
@@ -41,11 +43,10 @@ DIED = (
     "check ollama server logs for details"
 )
 BROKE = "an error was encountered while running the model"
+END_MISSING = "the last characters of the answer are missing: a stop string might have begun with them"
+NO_LOGPROBS = "logprobs: {} tokens that are parts of characters have no entry"
 UNFINISHED = "model runner stopped before finishing"
 TOO_LONG = "the request took longer than LLAMERO_REQUEST_TIMEOUT allows"
-
-IMPOSSIBLE = -1e9
-"""Stands for the logarithm of zero."""
 
 TEARDOWN_S = 1.0
 """A killed process frees its memory first and its socket last: until then requests arrive that nobody will read."""
@@ -76,22 +77,6 @@ class _Timings(msgspec.Struct):
         )
 
 
-class _Logprob(msgspec.Struct):
-    token: str = ""
-    logprob: float | None = None
-    prob: float = 0.0
-    bytes: list[int] = []
-    top_logprobs: list[_Logprob] = []
-    top_probs: list[_Logprob] = []
-
-    def event(self, top: int) -> Logprob:
-        alternatives = tuple(item.event(0) for item in (self.top_logprobs or self.top_probs)[:top])
-        logprob = self.logprob
-        if logprob is None:  # it was given as a probability, or is impossible: JSON has no infinity
-            logprob = math.log(self.prob) if self.prob > 0 else IMPOSSIBLE
-        return Logprob(self.token, logprob, tuple(self.bytes), alternatives)
-
-
 class _Function(msgspec.Struct):
     name: str | None = None
     arguments: str | None = None
@@ -110,7 +95,7 @@ class _Delta(msgspec.Struct):
 
 
 class _Logprobs(msgspec.Struct):
-    content: list[_Logprob] | None = None
+    content: list[Entry] | None = None
 
 
 class _Choice(msgspec.Struct):
@@ -133,11 +118,20 @@ class _ChatChunk(msgspec.Struct):
 
 class _CompletionChunk(msgspec.Struct):
     content: str = ""
+    tokens: list[int] = []
+    """The one token that this piece comes with."""
+    tokens_predicted: int = 0
+    tokens_evaluated: int = 0
+    """Of the prompt."""
     stop: bool = False
     stop_type: str = ""
-    completion_probabilities: list[_Logprob] = []
+    completion_probabilities: list[Entry] = []
     timings: _Timings | None = None
     error: _Failure | None = None
+
+
+class _Probabilities(msgspec.Struct):
+    completion_probabilities: Annotated[list[Entry], Meta(min_length=1, max_length=1)]
 
 
 class _Usage(msgspec.Struct):
@@ -166,6 +160,11 @@ class _Content(msgspec.Struct):
     content: str
 
 
+class _Properties(msgspec.Struct):
+    media_marker: str = "<__media__>"
+    """An engine that does not say has the one that it always was."""
+
+
 _T = TypeVar("_T")
 _chat_decoder = msgspec.json.Decoder(_ChatChunk)
 _completion_decoder = msgspec.json.Decoder(_CompletionChunk)
@@ -189,6 +188,9 @@ class Wire:
             read_bufsize=2**20,
             auto_decompress=False,
         )
+        self._media_marker = ""
+        self._bos: tuple[int, str] | None = None
+        self._texts: dict[int, str] = {}
 
     async def close(self) -> None:
         await self._session.close()
@@ -215,8 +217,37 @@ class Wire:
         body = {"content": text, "add_special": add_special, "parse_special": True}
         return (await self._ask("/tokenize", body, _Tokens)).tokens
 
+    async def piece(self, token: int) -> str:
+        """The text of one token, kept for the next time."""
+        if token not in self._texts:
+            self._texts[token] = await self.detokenize([token])
+        return self._texts[token]
+
+    async def likeliest(self, prompt: Sequence[int], count: int) -> list[Entry]:
+        """The `count` likeliest tokens to follow these, most likely first."""
+        # any text will do for an answer; with a token that is no whole character the engine tells no probabilities
+        body = {"prompt": list(prompt), "n_predict": 1, "n_probs": count, "grammar": 'root ::= "a"', "stream": False}
+        (entry,) = (await self._ask("/completion", body, _Probabilities)).completion_probabilities
+        return entry.alternatives
+
     async def detokenize(self, tokens: Sequence[int]) -> str:
         return (await self._ask("/detokenize", {"tokens": list(tokens)}, _Content)).content
+
+    async def media_marker(self) -> str:
+        """What stands for a picture or a sound in the prompts of this engine; another one after every start."""
+        if not self._media_marker:
+            async with self._request("GET", "/props") as response:
+                data = await self._read(response, MAX_REPLY_BYTES)
+            properties = _decode(msgspec.json.Decoder(_Properties), data, "the answer to /props")
+            self._media_marker = properties.media_marker
+        return self._media_marker
+
+    async def bos(self) -> tuple[int, str]:
+        """How many tokens the engine puts before every prompt, and their text."""
+        if self._bos is None:
+            tokens = await self.tokenize("", add_special=True)
+            self._bos = len(tokens), await self.detokenize(tokens) if tokens else ""
+        return self._bos
 
     async def embed(self, inputs: Sequence[str], **extra: Any) -> tuple[list[list[float | None]], int]:
         """One vector per input, in their order, and the number of prompt tokens. A NaN arrives as None."""
@@ -247,7 +278,10 @@ class Wire:
     # --- streams ---------------------------------------------------------------------------------------------------
 
     async def chat(self, body: dict[str, Any], *, top_logprobs: int = 0) -> AsyncGenerator[Event, None]:
-        """Run `/v1/chat/completions`; the engine renders the template and tells thinking and tool calls apart."""
+        """Run `/v1/chat/completions`; the engine renders the template and tells thinking and tool calls apart.
+
+        Raises AnswerUnreadable, after all that could be read, when the model did not keep to the template's form.
+        """
         calls = _ToolCalls()
         reason: str | None = None
         usage = Usage()
@@ -255,7 +289,9 @@ class Wire:
             async for data in events:
                 chunk = _decode(_chat_decoder, data)
                 if chunk.error is not None:
-                    raise self._reported(chunk.error)
+                    for event in calls.finish():
+                        yield event
+                    raise self._reported(chunk.error, AnswerUnreadable)
                 for choice in chunk.choices:
                     for event in _chat_events(choice, calls, top_logprobs):
                         yield event
@@ -268,34 +304,62 @@ class Wire:
             yield event
         yield Done("length" if reason == "length" else "stop", usage)
 
-    async def complete(self, body: dict[str, Any], *, top_logprobs: int = 0) -> AsyncGenerator[Event, None]:
-        """Run `/completion` on a prompt that somebody else rendered."""
+    async def complete(
+        self, body: dict[str, Any], *, top_logprobs: int = 0, is_over: Callable[[], bool] = lambda: False
+    ) -> AsyncGenerator[Event, None]:
+        """Run `/completion` on a prompt that somebody else rendered.
+
+        `is_over` is asked after every event; true ends the answer there. The usage is then what the engine told last:
+        ask for `timings_per_token` to have it.
+        """
         done: Done | None = None
-        last, repeats, predicted = "", 0, 0
+        usage = Usage()
+        last, repeats = "", 0
+        began_ns = first_ns = time.monotonic_ns()
+        held: list[int] = []
+        ledger = Ledger(self, body, top_logprobs)
         async with aclosing(self._events("/completion", body)) as events:
             async for data in events:
                 chunk = _decode(_completion_decoder, data)
                 if chunk.error is not None:
                     raise self._reported(chunk.error)
-                logprobs = tuple(item.event(top_logprobs) for item in chunk.completion_probabilities)
+                logprobs: tuple[Logprob, ...] = ()
+                for entry in chunk.completion_probabilities:
+                    logprobs += await ledger.add(entry, chunk.content, chunk.tokens_predicted)
                 if chunk.content or logprobs:
                     yield Text(chunk.content, logprobs)
+                if chunk.timings is not None:
+                    usage = chunk.timings.usage
                 if chunk.stop:
-                    usage = chunk.timings.usage if chunk.timings else Usage()
                     done = Done("length" if chunk.stop_type == "limit" else "stop", usage)
                     continue
-                predicted += 1
+                if first_ns == began_ns:
+                    first_ns = time.monotonic_ns()
+                held = [] if chunk.content else [*held, *chunk.tokens]
                 # an empty chunk is a token held back; white space counts: it is what a model in a grammar gets stuck in
                 if chunk.content:
                     text = chunk.content.strip()
                     repeats = repeats + 1 if text == last else 1
                     last = text
-                if repeats > MAX_REPEATS:
-                    done = Done("stop", Usage(predicted_tokens=predicted))
+                if repeats > MAX_REPEATS or is_over():
+                    done = Done("stop", usage if usage.predicted_tokens else _so_far(chunk, began_ns, first_ns))
                     break
         if done is None:
             raise await self._unfinished()
-        yield done
+        warnings: tuple[str, ...] = ()
+        if held and done.reason == "length" and (stops := body.get("stop")):
+            # a stop string might have begun with this: the engine waits for more and then never sends it
+            text = await self.detokenize(held)
+            if HALF in text:
+                warnings = (END_MISSING,)
+            elif _may_begin(stops, text):
+                yield Text(text)
+        late, missing = await ledger.close()
+        if late:
+            yield Text("", late)
+        if missing:
+            warnings += (NO_LOGPROBS.format(missing),)
+        yield replace(done, warnings=warnings) if warnings else done
 
     async def _events(self, path: str, body: dict[str, Any]) -> AsyncGenerator[bytes, None]:
         """The data of each server-sent event. Closing the iterator closes the connection, which stops the engine."""
@@ -319,13 +383,17 @@ class Wire:
 
     @asynccontextmanager
     async def _post(self, path: str, body: dict[str, Any]) -> AsyncIterator[aiohttp.ClientResponse]:
+        data = io.BytesIO(msgspec.json.encode(body))  # as a stream, megabytes of pictures do not hold the loop up
+        async with self._request("POST", path, data=data, headers={"Content-Type": "application/json"}) as response:
+            yield response
+
+    @asynccontextmanager
+    async def _request(self, method: str, path: str, **more: Any) -> AsyncIterator[aiohttp.ClientResponse]:
         if self._session.closed:  # the engine was stopped between two requests of ours
             raise EngineGone(str(await self._broken(DIED)))
-        data = io.BytesIO(msgspec.json.encode(body))  # as a stream, megabytes of pictures do not hold the loop up
-        headers = {"Content-Type": "application/json"}
         sent_at = time.monotonic()
         try:
-            response = await self._session.post(path, data=data, headers=headers, allow_redirects=False)
+            response = await self._session.request(method, path, allow_redirects=False, **more)
         except TimeoutError as error:
             raise EngineError(TOO_LONG) from error
         except (aiohttp.ClientError, OSError) as error:
@@ -355,11 +423,14 @@ class Wire:
         failure.code = response.status
         return self._reported(failure)
 
-    def _reported(self, failure: _Failure) -> EngineError | ContextTooLong:
+    def _reported(self, failure: _Failure, unreadable: type[EngineError] = EngineError) -> EngineError | ContextTooLong:
+        """`unreadable` is for what the engine says in the middle of a stream, while it is well itself."""
         if failure.type == "exceed_context_size_error":
             return ContextTooLong(failure.message)
         status = failure.code if failure.code is not None and 400 <= failure.code < 600 else 500
         text = failure.message.strip() or BROKE
+        if failure.type == "server_error" and not says_out_of_memory(self._engine.last_error):
+            return unreadable(text, status=status)
         if status >= 500 and says_out_of_memory(captured := self._engine.last_error):
             text = f"{text}: {captured}"
         return EngineError(text, status=status)
@@ -412,6 +483,21 @@ class _ToolCalls:
         except (msgspec.MsgspecError, RecursionError):
             return [Text(f"{name}{text}")]  # unreadable calls are shown, never dropped
         return [ToolCall(name, arguments, id_, index)]
+
+
+def _so_far(chunk: _CompletionChunk, began_ns: int, first_ns: int) -> Usage:
+    """The cost of an answer that is given up, by our own clock: the engine tells it at the end only."""
+    return Usage(
+        prompt_tokens=chunk.tokens_evaluated,
+        prompt_ns=first_ns - began_ns,
+        predicted_tokens=chunk.tokens_predicted,
+        predicted_ns=time.monotonic_ns() - first_ns,
+    )
+
+
+def _may_begin(stops: Sequence[str], text: str) -> bool:
+    """Whether one of the stop strings may have begun within a text. Tokens that are not shown have no such text."""
+    return any(stop.startswith(text[at:]) for at in range(len(text)) for stop in stops)
 
 
 def _chat_events(choice: _Choice, calls: _ToolCalls, top_logprobs: int) -> list[Event]:

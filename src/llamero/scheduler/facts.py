@@ -34,7 +34,8 @@ def facts_of(model: Model) -> ModelFacts:
         kv_heads_total=sum(kv_heads) if len(kv_heads) > 1 else layers * (kv_heads[0] if kv_heads else heads),
         key_length=gguf.get_int("attention.key_length"),
         value_length=gguf.get_int("attention.value_length"),
-        vocabulary=gguf.get_int("vocab_size"),
+        vocabulary=gguf.vocabulary,
         is_embedder=gguf.has("pooling_type"),
         has_vision="vision" in model.capabilities,
+        chat_template=model.bundled_jinja,
     )

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import time
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
@@ -80,6 +81,8 @@ class Runner:
     expires_at_ns: int | None = None
     """None until it was idle for the first time."""
     progress: float = 0.0
+    load_began_s: float = 0.0
+    load_ended_s: float = 0.0
     loading: asyncio.Task[Engine] | None = None
     cancel_timer: Callable[[], None] | None = None
 
@@ -118,6 +121,10 @@ class Lease:
 
     runner: Runner
     engine: Engine
+    queued_s: float = 0.0
+    """Waited for a slot, for the loader, for room: for everything but this engine's load."""
+    load_s: float = 0.0
+    """Waited for this engine's load."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -255,8 +262,8 @@ class Scheduler:
         """
         if self._main is not None and self._main.done():
             raise Busy(STOPPING)
-        loop = asyncio.get_running_loop()
-        ticket = Ticket(wanted, model, keep_alive_ns, loop.create_future(), loop.time())
+        future: asyncio.Future[Lease] = asyncio.get_running_loop().create_future()
+        ticket = Ticket(wanted, model, keep_alive_ns, future, time.monotonic())
         self._events.put_nowait(_Asked(ticket))
         try:
             lease = await ticket.future
@@ -274,7 +281,7 @@ class Scheduler:
 
     def snapshot(self) -> Snapshot:
         """What is loaded, loading and waited for: to be shown, never to decide by."""
-        now_s, now_ns = asyncio.get_running_loop().time(), self._effects.now_ns()
+        now_s, now_ns = time.monotonic(), self._effects.now_ns()
         ready = [runner for runner in self._runners.values() if runner.usable]
         views = [RunnerView(r.model, r.wanted, _memory(r), self._expiry(r, now_ns)) for r in ready]
         return Snapshot(
@@ -408,6 +415,7 @@ class Scheduler:
     def _on_loaded(self, runner: Runner, engine: Engine) -> None:
         runner.engine = engine
         runner.loading = None
+        runner.load_ended_s = time.monotonic()
         if runner.state is State.STOPPING:  # it was not wanted any more, and the cancelling came too late
             self._end(runner, engine)
             return
@@ -511,6 +519,7 @@ class Scheduler:
         def progress(share: float) -> None:
             runner.progress = share
 
+        runner.load_began_s = time.monotonic()
         work = self._effects.start(runner.wanted, progress)
         runner.loading = self._spawn(work, f"load {runner.wanted.plan.model.name}")
         runner.loading.add_done_callback(partial(self._report_load, runner))
@@ -577,7 +586,9 @@ class Scheduler:
         if ticket.keep_alive_ns is not None:
             runner.keep_alive_ns = ticket.keep_alive_ns
         runner.refs += 1
-        ticket.lease = Lease(runner, runner.engine)
+        waited_s = time.monotonic() - ticket.asked_at_s
+        load_s = max(0.0, runner.load_ended_s - max(runner.load_began_s, ticket.asked_at_s))
+        ticket.lease = Lease(runner, runner.engine, max(0.0, waited_s - load_s), load_s)
         ticket.future.set_result(ticket.lease)
 
     @staticmethod

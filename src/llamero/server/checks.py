@@ -5,14 +5,15 @@ Source: native-api §2.4 to §2.6, §2.12; modelfile-templates §5.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from ..chat import prompt, schema
 from ..chat.grammar import check_grammar
-from ..errors import BadRequest, UnsupportedOption
-from ..messages import GenerationRequest, Message, Think
+from ..chat.media import MAX_FILES, kind_of
+from ..errors import BadRequest, LlameroError, UnsupportedOption
+from ..messages import GenerateRequest, GenerationRequest, Message, Think
 from ..store.models import Model
 
 
@@ -42,11 +43,32 @@ def check_capabilities(asked_as: str, model: Model, action: str, needed: Sequenc
         raise BadRequest("\n".join(f"{model.name.full} does not support {capability}" for capability in missing))
 
 
-def check_images(request: GenerationRequest, model: Model, messages: Iterable[Message]) -> None:
-    if request.render_only or not any(message.images for message in messages):
+def check_images(request: GenerationRequest, model: Model, messages: Sequence[Message]) -> None:
+    """Refuse pictures for a model that cannot see, and sounds for one that cannot hear (native-api §2.6)."""
+    if "mllama" in (model.config.model_family, *model.config.model_families) and any(
+        len(message.images) > 1 for message in messages
+    ):
+        status = 400 if isinstance(request, GenerateRequest) else 500
+        raise LlameroError("this model only supports one image while more than one image requested", status=status)
+    if (count := sum(len(message.images) for message in messages)) > MAX_FILES:
+        raise BadRequest(f"{count} images are more than the {MAX_FILES} that a request may have")
+    if request.render_only:
         return
-    if "vision" not in model.capabilities and "audio" not in model.capabilities:
-        raise BadRequest(f'image input is not supported by "{request.model}"')
+    senses = _senses(model)
+    for message in messages:
+        for data in message.images:
+            if (kind := kind_of(data)) not in senses:
+                raise BadRequest(f'{kind} input is not supported by "{request.model}"')
+
+
+def _senses(model: Model) -> set[str]:
+    """What the engine can take in: it sees and hears by a projector only, and every projector counts as `vision`."""
+    projector = model.projector_gguf
+    if projector is None:
+        return set()
+    hears = "audio" in model.capabilities
+    sees = "vision" in model.capabilities and not (hears and not projector.get_bool("has_vision_encoder"))
+    return {kind for kind, can in (("image", sees), ("audio", hears)) if can}
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +95,10 @@ class Constraint:
         schema.check_schema(format)
         enforced, notes = schema.for_engine(format)
         return cls(enforced, warnings=tuple(f"format: {note}" for note in notes))
+
+    @property
+    def is_set(self) -> bool:
+        return self.format is not None or bool(self.grammar)
 
     def for_chat(self) -> dict[str, Any]:
         return {"grammar": self.grammar} if self.grammar else prompt.chat_constraint(self.format)

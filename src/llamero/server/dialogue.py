@@ -1,50 +1,93 @@
-"""A conversation on a leased engine: rendered, counted, shortened until it fits. It generates nothing.
+"""A conversation on a leased engine: rendered, counted, shortened until it fits, and answered.
 
-Source: modelfile-templates §3.4, §4.1.
+There are two kinds: `engine_chat.py` lets the engine render the model's Jinja and read the answer, `rendered_chat.py`
+has the prompt's text made here and reads the answer's text. Source: modelfile-templates §3.4, §3.5, §4.1.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+import secrets
+from abc import ABC, abstractmethod
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
-from ..chat import prompt
+from ..chat import pictures, prompt
+from ..chat.choice import Tool, ToolChoice
 from ..chat.media import Media, check_media
+from ..chat.pipeline import Reader
+from ..chat.tools import call_id
 from ..engines.wire import Wire
-from ..messages import Message, Think
+from ..messages import Event, Message, Text, Think
+from .checks import Constraint
+
+Events = AsyncGenerator[Event, None]
 
 _ONE_PICTURE = asyncio.Semaphore(1)
 """Pictures are decoded one at a time: the largest that we take needs a gigabyte while it is checked."""
 
+new_id = partial(call_id, secrets.randbelow)
+"""An id for a call."""
 
-class Dialogue:
-    def __init__(
-        self,
-        wire: Wire,
-        ctx_tokens: int,
-        messages: Sequence[Message],
-        tools: Sequence[Mapping[str, Any]] = (),
-        think: Think = None,
-    ) -> None:
+
+@dataclass(frozen=True, slots=True)
+class Talk:
+    """What is to be answered."""
+
+    messages: tuple[Message, ...]
+    tools: tuple[Tool, ...] = ()
+    choice: ToolChoice = field(default_factory=ToolChoice)
+    think: Think = None
+
+    @property
+    def offered(self) -> tuple[Tool, ...]:
+        """The tools that the model is told of."""
+        return self.choice.offered(self.tools)
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """The engine's context as far as a dialogue must know it."""
+
+    ctx_tokens: int
+    keep_tokens: int = 0
+    """The option `num_keep`: prompt tokens that survive a cut; negative: all that fit."""
+    shifts: bool = True
+    """Whether a prompt may be cut in its middle."""
+    has_projector: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """How it is to be answered."""
+
+    sampling: Mapping[str, Any]
+    constraint: Constraint = field(default_factory=Constraint)
+    logprobs: bool = False
+    top_logprobs: int = 0
+
+    def body(self, *, chat: bool) -> dict[str, Any]:
+        """The part of an engine's request that the conversation does not change."""
+        return {**self.sampling, **prompt.logprob_fields(wanted=self.logprobs, top=self.top_logprobs, chat=chat)}
+
+
+class Dialogue(ABC):
+    def __init__(self, wire: Wire, window: Window, talk: Talk) -> None:
         self._wire = wire
-        self._limit = ctx_tokens - 1
-        """One token at least must be left for an answer; the engine refuses a prompt that fills its window."""
-        self._messages = messages
-        self._tools = tools
-        self._think = think
+        self._window = window
+        self._talk = talk
         self._media: dict[bytes, Media] = {}
-        self.dropped = 0
+        self._dropped = 0
         """Messages left out at the front."""
+        self.warnings: list[str] = []
+        """What must be said about the prompt; complete when the first event of an answer is there."""
 
     @property
     def kept(self) -> tuple[Message, ...]:
-        return prompt.kept(self._messages, self.dropped)
-
-    @property
-    def dropped_count(self) -> int:
-        """Messages that are really gone: system messages among the dropped ones are moved, not lost."""
-        return len(self._messages) - len(self.kept)
+        return prompt.kept(self._talk.messages, self._dropped)
 
     @property
     def image_count(self) -> int:
@@ -52,32 +95,67 @@ class Dialogue:
 
     async def read_media(self) -> None:
         """Check and decode every picture and sound; BadRequest for what is damaged, unknown or too large."""
-        for message in self._messages:
+        for message in self._talk.messages:
             for data in message.images:
                 if data not in self._media:
                     async with _ONE_PICTURE:
                         self._media[data] = await asyncio.to_thread(check_media, data)
 
-    def body(self) -> dict[str, Any]:
-        """The engine's request for this conversation, without sampling."""
-        return prompt.template_body(self.kept, self._media, self._tools, self._think)
-
-    async def render(self, *, mark_images: bool = False) -> str:
-        """The prompt text. With `mark_images`, pictures show as the numbered markers that debug replies use."""
-        messages = self.kept
-        if mark_images or any(message.images for message in messages):
-            messages = prompt.mark_images(messages)
-        return await self._wire.apply_template(prompt.template_body(messages, {}, self._tools, self._think))
-
     async def fit(self) -> bool:
         """Drop the oldest messages until the rest fits the window. False when that changes nothing."""
-        before = self.dropped
+        messages = self._talk.messages
 
         async def count(start: int) -> int:
-            messages = prompt.mark_images(prompt.kept(self._messages, start))
-            text = await self._wire.apply_template(prompt.template_body(messages, {}, self._tools, self._think))
-            images = sum(len(message.images) for message in prompt.kept(self._messages, start))
-            return len(await self._wire.tokenize(text, add_special=True)) + prompt.IMAGE_TOKENS * images
+            kept = prompt.kept(messages, start)
+            tokens = await self._wire.tokenize(await self._render(_without_images(kept)), add_special=True)
+            return len(tokens) + pictures.image_tokens(
+                self._counted(kept, start), has_projector=self._window.has_projector
+            )
 
-        self.dropped = await prompt.fit(self._messages, self._limit, count)
-        return self.dropped > before
+        before = self._dropped
+        # one token at least must be left for an answer; the engine refuses a prompt that fills its window
+        self._dropped = await prompt.fit(messages, self._window.ctx_tokens - 1, count)
+        # system messages among the dropped ones are moved, not lost
+        lost = len(messages) - len(self.kept)
+        if lost:
+            self.warnings.append(f"the conversation is longer than the context: {lost} oldest messages left out")
+        return self._dropped > before
+
+    async def cut(self) -> bool:
+        """Take tokens out of the middle of a prompt that is too long even so. False where that cannot be done."""
+        return False
+
+    async def _complete(
+        self, prompt: Any, asked: Asked, constraint: Mapping[str, Any], reader: Reader, heard: list[str] | None = None
+    ) -> Events:
+        """One run on a prompt that is text, told apart by `reader`. `heard` collects the text as the model wrote it."""
+        body = {"prompt": prompt, **asked.body(chat=False), **constraint}
+        if reader.may_end_early:
+            body["timings_per_token"] = True
+        events = self._wire.complete(body, top_logprobs=asked.top_logprobs, is_over=lambda: reader.is_over)
+        async with aclosing(events):
+            async for event in events:
+                if heard is not None and isinstance(event, Text):
+                    heard.append(event.text)
+                for piece in reader.feed(event):
+                    yield piece
+
+    @abstractmethod
+    async def shown(self) -> str:
+        """The prompt for people to read: pictures show as `[img-0]`, `[img-1]`, ..."""
+
+    @abstractmethod
+    def answer(self, asked: Asked) -> Events:
+        """The engine's answer, told apart into events. It may be asked for again after `fit` or `cut`."""
+
+    @abstractmethod
+    async def _render(self, messages: Sequence[Message]) -> str:
+        """The prompt of messages without pictures."""
+
+    def _counted(self, kept: Sequence[Message], start: int) -> Sequence[Message]:
+        """The messages whose pictures count when the conversation is shortened."""
+        return kept
+
+
+def _without_images(messages: Sequence[Message]) -> tuple[Message, ...]:
+    return pictures.Marked(tuple(messages)).texts

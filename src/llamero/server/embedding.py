@@ -7,8 +7,9 @@ import time
 from collections.abc import Sequence
 
 from ..errors import BadRequest, ContextTooLong, EngineError, EngineGone
-from ..messages import Embedded, EmbedRequest
-from .inference import Inference, Job, Ready
+from ..messages import Embedded, EmbedRequest, Usage
+from .inference import Inference
+from .turn import Job, Ready
 
 TOO_LONG = "the input length exceeds the context length"
 CANNOT_CUT = "input after truncation exceeds maximum context length"
@@ -34,15 +35,18 @@ async def _embed(inference: Inference, job: Job, request: EmbedRequest, *, norma
         if not request.inputs:
             return Embedded(())
         inputs, warnings = await _cut(request, ready)
+        asked_ns = time.monotonic_ns()
         try:
             rows, tokens = await ready.wire.embed(inputs)
         except (EngineError, ContextTooLong) as error:
             if any(words in str(error) for words in _LENGTH_WORDS):
                 raise ContextTooLong(TOO_LONG) from error
             raise
+    ended_ns = time.monotonic_ns()
     vectors = tuple(_vector(row, request.dimensions, normalize=normalize) for row in rows)
     total_ns = time.monotonic_ns() - job.started_ns
-    return Embedded(vectors, tokens, total_ns, ready.load_ns, (*job.warnings, *warnings))
+    usage = Usage(prompt_tokens=tokens, prompt_ns=ended_ns - asked_ns)
+    return Embedded(vectors, usage, total_ns, ready.load_ns, (*job.warnings, *warnings), ready.delays)
 
 
 async def _cut(request: EmbedRequest, ready: Ready) -> tuple[list[str], list[str]]:

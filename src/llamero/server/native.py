@@ -16,7 +16,7 @@ from ..errors import BadRequest
 from ..messages import EmbedRequest
 from ..names import ModelName, split_source
 from . import library as models
-from .answers import JSON, answer, unless_gone, warning_headers
+from .answers import JSON, answer, unless_gone, warning_headers, with_headers
 from .embedding import embed
 from .guard import Role
 from .inference import Inference
@@ -52,13 +52,13 @@ class Native:
 
     async def chat(self, request: Request, body: bytes) -> Response:
         asked = native.read_chat(body)
-        writer = native.ChatWriter(asked.model, self._clock)
+        writer = native.ChatWriter(asked.model, self._clock, timings=asked.timings)
         steps = self._inference.chat(asked)
         return await answer(request, steps, writer, native.write_error, stream=asked.stream)
 
     async def generate(self, request: Request, body: bytes) -> Response:
         asked = native.read_generate(body)
-        writer = native.GenerateWriter(asked.model, self._clock)
+        writer = native.GenerateWriter(asked.model, self._clock, timings=asked.timings)
         steps = self._inference.generate(asked)
         return await answer(request, steps, writer, native.write_error, stream=asked.stream)
 
@@ -70,17 +70,16 @@ class Native:
         inputs = native.read_inputs(given) if given is not None else []
         asked = dataclasses.replace(asked, inputs=tuple(inputs))
         embedded = await unless_gone(request, embed(self._inference, asked, normalize=True))
-        response = Response(native.write_embed(asked.model, embedded), media_type=JSON)
-        for name, value in warning_headers(embedded.warnings):
-            response.headers.append(name, value)
-        return response
+        response = Response(native.write_embed(asked.model, embedded, timings=asked.timings), media_type=JSON)
+        return with_headers(response, warning_headers(embedded.warnings))
 
     async def embeddings(self, request: Request, body: bytes) -> Response:
         asked: EmbedRequest = native.read_embeddings(body)
         if not asked.model.strip():
             raise BadRequest("model is required")
         embedded = await unless_gone(request, embed(self._inference, asked, normalize=False))
-        return Response(native.write_embeddings(embedded), media_type=JSON)
+        response = Response(native.write_embeddings(embedded), media_type=JSON)
+        return with_headers(response, warning_headers(embedded.warnings))
 
 
 def routes(

@@ -6,6 +6,7 @@ rendered, on the Go-template path.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -13,10 +14,10 @@ from ...messages import Think
 from ..pipeline import Parser
 from . import bodies
 from .declared import Declared
-from .harmony import HarmonyParser
+from .harmony import MARKS, HarmonyParser
 from .sections import Family, SectionParser
 
-__all__ = ["family_parser"]
+__all__ = ["family_parser", "visible_tokens"]
 
 _JSON_CALLS = ("<tool_call>", "</tool_call>")
 _OLMO_CALLS = ("<function_calls>", "</function_calls>")
@@ -71,6 +72,17 @@ FAMILIES: Mapping[str, Family] = {
         noise=("<|START_TEXT|>", "<|END_TEXT|>"),
     ),
 }
+
+
+def visible_tokens(name: str) -> tuple[str, ...]:
+    """Special tokens that this parser reads: the engine must be asked to show them (§6.4)."""
+    if name == "harmony":
+        return MARKS
+    family = FAMILIES.get(name)
+    if family is None:
+        return ()
+    tags = (family.opens_call, family.closes_call, family.opens_thinking, family.closes_thinking, *family.noise)
+    return tuple(piece for tag in tags for piece in re.findall(r"<[^>]*>|\[[^]]*\]", tag))
 
 
 def family_parser(

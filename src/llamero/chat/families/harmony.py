@@ -14,7 +14,8 @@ import msgspec
 from ...messages import Text, Thinking, ToolCall
 from .marks import MarkCutter
 
-_MARKS = ("<|start|>", "<|channel|>", "<|constrain|>", "<|message|>", "<|end|>", "<|call|>", "<|return|>")
+MARKS = ("<|start|>", "<|channel|>", "<|constrain|>", "<|message|>", "<|end|>", "<|call|>", "<|return|>")
+ANSWER_AFTER_THINKING = "<|end|><|start|>assistant<|channel|>final<|message|>"
 _ENDS = ("<|end|>", "<|call|>", "<|return|>")
 _CHANNEL = re.compile(r"<\|channel\|>\s*(\w+)")
 _RECIPIENT = re.compile(r"\bto=([^\s<]+)")
@@ -57,7 +58,7 @@ class HarmonyParser:
         self._names = {short: name for name, short in harmony_names(names).items()}
         self._new_id = new_id
         self._max_calls = max_calls
-        self._cutter = MarkCutter(_MARKS)
+        self._cutter = MarkCutter(MARKS)
         self._header: list[str] | None = None if is_continued else []
         """Of the message that begins; None within its text."""
         self._is_thinking = False
@@ -70,6 +71,10 @@ class HarmonyParser:
     def is_over(self) -> bool:
         return self._calls == self._max_calls
 
+    @property
+    def may_end_early(self) -> bool:
+        return self._max_calls is not None
+
     def feed(self, text: str) -> list[Text | Thinking | ToolCall]:
         return [piece for token in self._cutter.feed(text) for piece in self._token(token)]
 
@@ -79,7 +84,7 @@ class HarmonyParser:
         self._header = []
         if self._recipient:
             return [*pieces, *self._call()]
-        if header and not any(mark in header for mark in _MARKS):  # the model does not speak Harmony at all
+        if header and not any(mark in header for mark in MARKS):  # the model does not speak Harmony at all
             return [*pieces, Text("".join(header))]
         return pieces
 

@@ -86,6 +86,10 @@ class SectionParser:
     def is_over(self) -> bool:
         return self._state is _State.ENOUGH
 
+    @property
+    def may_end_early(self) -> bool:
+        return self._max_calls is not None
+
     def feed(self, text: str) -> list[Piece]:
         return [piece for token in self._cutter.feed(text) for piece in self._token(token)]
 

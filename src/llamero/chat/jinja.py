@@ -1,0 +1,97 @@
+"""What the text of a model's Jinja tells, without rendering it: how to say whether to think, and the tags. Pure.
+
+The engine renders Jinja, and reads the answers to it. What stands here is for what it must be told (modelfile-templates
+§8.2), and for prompts and answers that go past its reading (§3.4).
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Any
+
+from ..messages import THINK_LEVELS, Think
+from .pipeline import Tags
+
+_THINKING_VARIABLE = re.compile(r"(?<![\w.'\"\[])thinking(?![\w'\"\]])")
+
+
+def thinking_arguments(think: Think, jinja: str) -> dict[str, Any]:
+    """The template's arguments that say whether and how hard to think, in the words that it looks for."""
+    if think is None:
+        return {}
+    arguments: dict[str, Any] = {"enable_thinking": bool(think)}
+    level = think if think in THINK_LEVELS else ""
+    if "reasoning_effort" in jinja:
+        if "'xhigh'" in jinja or '"xhigh"' in jinja:
+            if think:  # it knows no `high`, and takes nothing at all for the most
+                arguments["reasoning_effort"] = "xhigh" if level in ("high", "max") else level or "medium"
+        else:
+            least = "medium" if think else "low"  # there is no off
+            arguments["reasoning_effort"] = "high" if level == "max" else level or least
+    if "reasoning_strength" in jinja:
+        arguments["reasoning_strength"] = (level or "high") if think else "none"
+    if "medium_effort" in jinja and level == "medium":
+        arguments["medium_effort"] = True
+    if _THINKING_VARIABLE.search(jinja):
+        arguments["thinking"] = bool(think)
+    return arguments
+
+
+@dataclass(frozen=True, slots=True)
+class _Form:
+    """How a family writes what it thinks."""
+
+    mark: str
+    """In the Jinja."""
+    opening: str
+    closing: str
+    """With what comes before the answer."""
+    answer: str = ""
+    """What an answer without thinking begins with."""
+
+    @property
+    def tag(self) -> str:
+        return self.closing.strip()
+
+
+_FORMS = (
+    _Form(
+        "<|channel|>",
+        "<|channel|>analysis<|message|>",
+        "<|end|><|start|>assistant<|channel|>final<|message|>",
+        "<|channel|>final<|message|>",
+    ),
+    _Form("<|channel>", "<|channel>thought\n", "<channel|>"),
+    _Form("<|START_THINKING|>", "<|START_THINKING|>", "<|END_THINKING|><|START_RESPONSE|>"),
+    _Form("[THINK]", "[THINK]", "[/THINK]"),
+    _Form("<seed:think>", "<seed:think>", "</seed:think>"),
+    _Form("</think>", "<think>", "\n</think>\n\n"),
+)
+"""The first whose mark the Jinja shows."""
+
+
+def _form(jinja: str) -> _Form | None:
+    return next((form for form in _FORMS if form.mark in jinja), None)
+
+
+def tags(jinja: str) -> Tags:
+    """The tags of thinking, for answers that the engine does not read."""
+    form = _form(jinja)
+    return Tags(form.opening.strip(), form.tag) if form else Tags()
+
+
+def parser(jinja: str) -> str:
+    """The built-in parser that reads answers in the template's form, if the generic ones cannot."""
+    return "harmony" if "<|channel|>" in jinja else ""
+
+
+def answer_after(jinja: str, prompt: str, thoughts: str = "") -> str:
+    """What makes the rendered prompt go on with the answer, behind what was thought already."""
+    form = _form(jinja)
+    if form is None:
+        return ""
+    is_open = prompt.rstrip().endswith(form.opening.strip())
+    if thoughts:
+        return ("" if is_open else form.opening) + thoughts + form.closing
+    return form.closing if is_open else form.answer

@@ -1,0 +1,200 @@
+"""One answer on a leased engine: from a dialogue to the steps of a reply.
+
+Source: native-api §2.9, §2.10, §3.7, §3.8.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass
+from typing import Any
+
+from ..chat import prompt
+from ..chat.choice import ToolChoice
+from ..engines.wire import Wire
+from ..errors import BadRequest, ContextTooLong
+from ..messages import (
+    Delays,
+    Done,
+    Event,
+    Finished,
+    GenerateRequest,
+    GenerationRequest,
+    Message,
+    Rendered,
+    Started,
+    Step,
+    Text,
+)
+from ..scheduler.facts import facts_of
+from ..scheduler.plan import Wanted
+from ..store.models import Model
+from . import prompting
+from .checks import Constraint, think_of
+from .dialogue import Asked, Dialogue, Events, Talk, Window
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """A checked request: what it wants loaded, with which options, and what must be said about it."""
+
+    model: Model
+    options: Mapping[str, Any]
+    wanted: Wanted
+    warnings: tuple[str, ...]
+    started_ns: int
+
+
+@dataclass(frozen=True, slots=True)
+class Ready:
+    """A model leased for one job."""
+
+    job: Job
+    wire: Wire
+    ctx_tokens: int
+    load_ns: int
+    delays: Delays
+
+    @property
+    def window(self) -> Window:
+        plan = self.job.wanted.plan
+        return Window(self.ctx_tokens, self.job.options["num_keep"], plan.context_shift, bool(plan.projectors))
+
+
+async def chat(
+    messages: tuple[Message, ...],
+    tools: tuple[dict[str, Any], ...],
+    choice: ToolChoice,
+    request: GenerationRequest,
+    constraint: Constraint,
+    ready: Ready,
+) -> AsyncGenerator[Step, None]:
+    """Answer a conversation."""
+    model = ready.job.model
+    talk = Talk(messages, tools, choice, think_of(request, model))
+    dialogue = prompting.chat(model, ready.wire, ready.window, talk)
+    async with aclosing(_answer(dialogue, request, ready, constraint)) as steps:
+        async for step in steps:
+            yield step
+
+
+async def generate(
+    asked: Message, request: GenerateRequest, constraint: Constraint, ready: Ready
+) -> AsyncGenerator[Step, None]:
+    """Complete a prompt: a chat of one message, unless it is `raw` or stands before a suffix."""
+    model, wire, window = ready.job.model, ready.wire, ready.window
+    think = think_of(request, model)
+    if request.raw or request.suffix:
+        dialogue = prompting.completion(model, wire, window, Talk((asked,), think=think), request)
+    else:
+        system = request.system or model.system
+        stored = () if request.context else model.messages
+        talk = Talk((*((Message("system", system),) if system else ()), *stored, asked), think=think)
+        if request.context:
+            _check_tokens(request.context, model)
+            dialogue = await prompting.after_context(model, wire, window, talk, request.context, request.template)
+        else:
+            dialogue = prompting.chat(model, wire, window, talk, request.template)
+    async with aclosing(_answer(dialogue, request, ready, constraint)) as steps:
+        async for step in steps:
+            yield step
+
+
+def _check_tokens(tokens: Sequence[int], model: Model) -> None:
+    vocabulary = facts_of(model).vocabulary
+    for token in tokens:
+        if not 0 <= token < vocabulary:
+            raise BadRequest(f"context: {token} is not a token of this model")
+
+
+async def _answer(
+    dialogue: Dialogue, request: GenerationRequest, ready: Ready, constraint: Constraint
+) -> AsyncGenerator[Step, None]:
+    if request.render_only:
+        if request.truncate:
+            await dialogue.fit()
+        yield Rendered(await dialogue.shown(), dialogue.image_count)
+        return
+    await dialogue.read_media()
+    sampling = prompt.sampling(ready.job.options, ready.ctx_tokens)
+    asked = Asked(sampling, constraint, request.logprobs, request.top_logprobs)
+    first, events = await _begin_fitting(dialogue, asked, truncate=request.truncate)
+    warnings = (*ready.job.warnings, *constraint.warnings, *dialogue.warnings)
+    has_context = isinstance(request, GenerateRequest) and not request.raw
+    async with aclosing(_relay(first, events, ready, warnings, dialogue if has_context else None)) as steps:
+        async for step in steps:
+            yield step
+
+
+async def _begin_fitting(dialogue: Dialogue, asked: Asked, *, truncate: bool) -> tuple[Event, Events]:
+    """Begin an answer. Only when the engine says that the prompt is too long is it worth counting tokens."""
+    try:
+        return await _begin(dialogue, asked)
+    except ContextTooLong:
+        if not truncate:
+            raise
+        if not await dialogue.fit() and not await dialogue.cut():
+            raise
+    try:
+        return await _begin(dialogue, asked)
+    except ContextTooLong:
+        if not await dialogue.cut():
+            raise
+    return await _begin(dialogue, asked)
+
+
+async def _begin(dialogue: Dialogue, asked: Asked) -> tuple[Event, Events]:
+    """Send a request and wait for the first event, so that an error still has a status to travel in."""
+    events = dialogue.answer(asked)
+    try:
+        return await anext(events), events
+    except BaseException:
+        await events.aclose()
+        raise
+
+
+async def _relay(
+    first: Event, events: Events, ready: Ready, warnings: tuple[str, ...], in_context: Dialogue | None
+) -> AsyncGenerator[Step, None]:
+    """Pass an answer on. `in_context`: its prompt and its text are the `context` of the last object."""
+    yield Started(warnings)
+    spoken: list[str] = []
+    event = first
+    async with aclosing(events):
+        while not isinstance(event, Done):
+            if isinstance(event, Text):
+                spoken.append(event.text)
+            yield event
+            event = await anext(events)
+        context = None
+        if in_context is not None:
+            context = tuple(await ready.wire.tokenize(await in_context.shown() + "".join(spoken)))
+        total_ns = time.monotonic_ns() - ready.job.started_ns
+        warnings += (*event.warnings, *_lost(event, ready))
+        yield Finished(event.reason, event.usage, total_ns, ready.load_ns, context, warnings, ready.delays)
+
+
+def _lost(done: Done, ready: Ready) -> list[str]:
+    """What an answer that grew too long has cost, in words."""
+    plan, usage, asked = ready.job.wanted.plan, done.usage, ready.job.options["num_predict"]
+    lost = []
+    if plan.context_shift and not plan.projectors:  # with a projector the engine never shifts
+        kept, count = prompt.shifted_tokens(
+            ready.ctx_tokens,
+            ready.job.options["num_keep"],
+            usage.prompt_tokens,
+            usage.predicted_tokens,
+            adds_bos=_adds_bos(ready.job.model),
+        )
+        if count:
+            lost.append(f"the answer outgrew the context: {count} tokens after the first {kept} were discarded")
+    bound = prompt.MAX_CONTEXTS_PREDICTED * ready.ctx_tokens
+    if done.reason == "length" and usage.predicted_tokens >= bound and not 0 < asked <= bound:
+        lost.append(f"the answer was ended after {bound} tokens, {prompt.MAX_CONTEXTS_PREDICTED} times the context")
+    return lost
+
+
+def _adds_bos(model: Model) -> bool:
+    return model.gguf is not None and model.gguf.get_bool("tokenizer.ggml.add_bos_token")
