@@ -8,8 +8,10 @@ the script has three characters or more, so that no prompt can contain one.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from itertools import chain, pairwise
 from pathlib import Path
+from types import MappingProxyType
 
 import gguf
 import numpy as np
@@ -26,6 +28,7 @@ def write_parrot(
     path: Path,
     script: str | Sequence[str],
     *,
+    behind: Mapping[str, str] = MappingProxyType({}),
     jinja: str = "",
     specials: Sequence[str] = (),
     piece_chars: int = 4,
@@ -33,11 +36,14 @@ def write_parrot(
 ) -> Path:
     """Write the model. A `script` that is a list gives the pieces; else it is cut after `piece_chars` and a bit.
 
-    `specials` are control tokens: the script says each as one token the first time that it contains it. A prompt must
-    not end with one that the script says.
+    `behind` has what is said instead to a prompt that ends with one certain character of ASCII. `specials` are control
+    tokens: the script says each as one token the first time that it contains it. A prompt must not end with one that
+    the script says.
     """
-    pieces = cut(script, specials, piece_chars) if isinstance(script, str) else list(script)
-    own = [piece for piece in pieces if piece not in specials]
+    seen: set[str] = set()
+    pieces = cut(script, specials, piece_chars, seen) if isinstance(script, str) else list(script)
+    others = {ending: cut(text, (), piece_chars, seen) for ending, text in behind.items()}
+    own = [piece for piece in (*pieces, *chain(*others.values())) if piece not in specials]
     words = ["<unk>", "<s>", END, *(f"<0x{byte:02X}>" for byte in range(256)), *specials, *_spelled(own)]
     assert len(set(words)) == len(words), "every piece of a script must be another one"
     kinds = [
@@ -47,7 +53,11 @@ def write_parrot(
         *[gguf.TokenType.CONTROL] * len(specials),
         *[gguf.TokenType.USER_DEFINED if BLANK in piece else gguf.TokenType.NORMAL for piece in own],
     ]
-    ids = [words.index(piece if piece in specials else _spelled([piece])[0]) for piece in pieces]
+
+    def ids(pieces: Sequence[str]) -> list[int]:
+        return [words.index(piece if piece in specials else _spelled([piece])[0]) for piece in pieces]
+
+    endings = {words.index(f"<0x{ord(ending):02X}>"): ids(text) for ending, text in others.items()}
     width = -(-len(words) // 64) * 64
 
     writer = gguf.GGUFWriter(path, "llama")
@@ -75,7 +85,7 @@ def write_parrot(
     embedding = np.eye(len(words), width, dtype=np.float32)
     writer.add_tensor("token_embd.weight", embedding)
     writer.add_tensor("output_norm.weight", np.ones(width, np.float32))
-    writer.add_tensor("output.weight", _CERTAINTY * _followers(len(words), ids) @ embedding)
+    writer.add_tensor("output.weight", _CERTAINTY * _followers(len(words), ids(pieces), endings) @ embedding)
     for name, shape in (
         ("attn_norm", (width,)),
         ("attn_q", (width, width)),
@@ -95,16 +105,14 @@ def write_parrot(
     return path
 
 
-def _followers(count: int, ids: Sequence[int]) -> np.ndarray:
+def _followers(count: int, script: Sequence[int], endings: Mapping[int, Sequence[int]]) -> np.ndarray:
     """Row of the token that comes, column of the one before it."""
+    after = dict.fromkeys(range(count), script[0] if script else 2)
+    after |= {ending: text[0] for ending, text in endings.items()}
+    for text in (script, *endings.values()):
+        after |= dict(pairwise([*text, 2]))
     table = np.zeros((count, count), np.float32)
-    said = set(ids)
-    first = ids[0] if ids else 2
-    for token in range(count):
-        if token not in said:
-            table[first, token] = 1
-    for token, follower in zip(ids, [*ids[1:], 2], strict=True):
-        table[follower, token] = 1
+    table[list(after.values()), list(after)] = 1
     return table
 
 
@@ -113,10 +121,10 @@ def _spelled(pieces: Sequence[str]) -> list[str]:
     return [piece if BLANK in piece else piece.replace(" ", BLANK) for piece in pieces]
 
 
-def cut(script: str, specials: Sequence[str], piece_chars: int) -> list[str]:
-    """The script in pieces that are all different."""
+def cut(script: str, specials: Sequence[str], piece_chars: int, seen: set[str] | None = None) -> list[str]:
+    """The script in pieces that are all different, and not among those `seen`, which grow by them."""
     pieces: list[str] = []
-    seen: set[str] = set()
+    seen = set() if seen is None else seen
     begin = 0
     while begin < len(script):
         found = next((word for word in specials if word not in seen and script.startswith(word, begin)), "")

@@ -193,6 +193,12 @@ class Gguf:
         return tokens.count if isinstance(tokens, Array) else self.get_int("vocab_size")
 
     @property
+    def token_count(self) -> int:
+        """How many tokens its tokenizer knows; 0 when it has none."""
+        tokens = self.metadata.get("tokenizer.ggml.tokens")
+        return tokens.count if isinstance(tokens, Array) else 0
+
+    @property
     def parameter_count(self) -> int:
         return sum(tensor.elements for tensor in self.tensors)
 

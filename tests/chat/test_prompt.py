@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 from typing import Any
 
 import pytest
@@ -171,6 +172,28 @@ def test_pictures_and_sounds_become_parts_behind_the_text() -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    ("content", "pictures", "parts"),
+    [
+        ("a [img] b", 1, ["a ", 0, " b"]),
+        ("a [img] b", 2, ["a ", 0, " b", 1]),
+        ("[img][img] b [img]", 2, [0, 1, " b [img]"]),
+        ("", 2, [0, 1]),
+    ],
+)
+def test_a_picture_stands_where_the_text_says(content: str, pictures: int, parts: list[str | int]) -> None:
+    images = tuple(bytes([number]) for number in range(pictures))
+    media = {image: Media("image", "image/png", image) for image in images}
+    (message,) = prompt.template_body([Message("user", content, images=images)], media)["messages"]
+    urls = [f"data:image/png;base64,{base64.b64encode(image).decode()}" for image in images]
+    assert message["content"] == [
+        {"type": "text", "text": part}
+        if isinstance(part, str)
+        else {"type": "image_url", "image_url": {"url": urls[part]}}
+        for part in parts
+    ]
+
+
 def test_only_what_is_asked_about_is_told_to_the_template() -> None:
     assert prompt.template_body([USER], {}).keys() == {"messages"}
     body = prompt.template_body([USER], {}, {"tools": [1]}, {"enable_thinking": True})
@@ -230,8 +253,8 @@ def test_formats_for_both_endpoints() -> None:
     assert prompt.chat_constraint(None) == prompt.completion_constraint(None) == {}
     assert prompt.chat_constraint("json") == {"response_format": {"type": "json_object"}}
     assert prompt.chat_constraint(schema)["response_format"]["json_schema"]["schema"] == schema
-    assert prompt.completion_constraint("json") == {"json_schema": {"type": "object"}}
-    assert prompt.completion_constraint(schema) == {"json_schema": schema}
+    assert prompt.completion_constraint("json") == prompt.completion_constraint(schema)
+    assert prompt.completion_constraint(schema)["json_schema"].items() > schema.items()
 
 
 @pytest.mark.parametrize(

@@ -239,7 +239,9 @@ B = Logprob("b", -0.25, (98,))
             id="given as probabilities",
         ),
         pytest.param({"token": "a", "logprob": None}, 0, Logprob("a", IMPOSSIBLE), id="an impossible token"),
-        pytest.param({"token": "", "logprob": -1, "bytes": [240, 159]}, 0, Logprob("", -1.0, (240, 159)), id="half"),
+        pytest.param(
+            {"token": "", "logprob": -1, "bytes": [240, 159]}, 0, Logprob("\ufffd", -1.0, (240, 159)), id="half"
+        ),
     ],
 )
 async def test_log_probabilities(wire: Wire, token: dict[str, Any], top: int, expected: Logprob) -> None:

@@ -3,28 +3,18 @@
 from __future__ import annotations
 
 import base64
-import io
 from collections.abc import Sequence
 from typing import Any
 
 import pytest
-from PIL import Image
 
 from tests.running import Reply, Server
-from tests.server.tiny_models import make
+from tests.server.tiny_models import make, picture
 
 CHATML = "{{ range .Messages }}<|im_start|>{{ .Role }}\n{{ .Content }}<|im_end|>\n{{ end }}<|im_start|>assistant\n"
 """What the engine itself writes for a model without a template."""
 SEEN = 40
 """Tokens at least that a picture takes."""
-
-
-def picture(color: str = "red", form: str = "PNG", size: tuple[int, int] = (96, 64), **more: Any) -> bytes:
-    """A gradient, so that no two places look the same."""
-    file = io.BytesIO()
-    image = Image.merge("RGB", [Image.linear_gradient("L").resize(size)] * 3)
-    Image.blend(image, Image.new("RGB", size, color), 0.6).save(file, form, **more)
-    return file.getvalue()
 
 
 RED, BLUE = picture("red"), picture("blue")

@@ -1,10 +1,14 @@
-"""Tiny models made through the API, and the one of `tests/data/vision-tiny`, which sees."""
+"""Tiny models made through the API, the one of `tests/data/vision-tiny`, which sees, and something to look at."""
 
 from __future__ import annotations
 
 import hashlib
+import io
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
+
+from PIL import Image
 
 from tests.running import Server
 
@@ -23,3 +27,11 @@ def make(server: Server, name: str, files: Sequence[Path] = (), *, from_: str = 
     reply = server.post("/api/create", body)
     assert reply.json() == {"status": "success"}, reply.body
     return name
+
+
+def picture(color: str = "red", form: str = "PNG", size: tuple[int, int] = (96, 64), **more: Any) -> bytes:
+    """A gradient, so that no two places look the same."""
+    file = io.BytesIO()
+    image = Image.merge("RGB", [Image.linear_gradient("L").resize(size)] * 3)
+    Image.blend(image, Image.new("RGB", size, color), 0.6).save(file, form, **more)
+    return file.getvalue()

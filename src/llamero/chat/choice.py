@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from ..errors import BadRequest
-from .schema import SchemaRefused, check_grammar, check_schema, for_engine
+from .schema import SchemaRefused, check_grammar, check_schema, for_completion, for_engine
 from .schema.gbnf import GrammarWriter, json_literal, literal
 from .schema.subschemas import schemas_in
 from .tools import clean_tag, visible_tokens
@@ -119,7 +119,7 @@ class MustCall:
     warnings: tuple[str, ...] = ()
 
     def for_completion(self) -> dict[str, Any]:
-        return {"json_schema": self.schema}
+        return for_completion(self.schema)
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,6 +13,11 @@ from typing import Any
 from ..messages import THINK_LEVELS, Think
 from .pipeline import Tags
 
+HARMONY = "harmony"
+
+_UNREAD_CALLS = (("<start_function_call>", "functiongemma"), ("<function_calls>", "olmo3"))
+"""With tools, the engine ends every answer of the first with an error, and makes JSON of the second's Python."""
+
 _THINKING_VARIABLE = re.compile(r"(?<![\w.'\"\[])thinking(?![\w'\"\]])")
 
 
@@ -63,6 +68,7 @@ _FORMS = (
         "<|channel|>final<|message|>",
     ),
     _Form("<|channel>", "<|channel>thought\n", "<channel|>"),
+    _Form("<|START_TEXT|>", "<|START_THINKING|>", "<|END_THINKING|><|START_TEXT|>", "<|START_TEXT|>"),
     _Form("<|START_THINKING|>", "<|START_THINKING|>", "<|END_THINKING|><|START_RESPONSE|>"),
     _Form("[THINK]", "[THINK]", "[/THINK]"),
     _Form("<seed:think>", "<seed:think>", "</seed:think>"),
@@ -83,7 +89,12 @@ def tags(jinja: str) -> Tags:
 
 def parser(jinja: str) -> str:
     """The built-in parser that reads answers in the template's form, if the generic ones cannot."""
-    return "harmony" if "<|channel|>" in jinja else ""
+    return HARMONY if "<|channel|>" in jinja else unread_calls(jinja)
+
+
+def unread_calls(jinja: str) -> str:
+    """The built-in parser for a form of calls that the engine takes for another one, or refuses (§8.1)."""
+    return next((name for mark, name in _UNREAD_CALLS if mark in jinja), "")
 
 
 def answer_after(jinja: str, prompt: str, thoughts: str = "") -> str:

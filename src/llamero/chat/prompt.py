@@ -9,14 +9,13 @@ from __future__ import annotations
 import base64
 import dataclasses
 import itertools
-import math
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
 import msgspec
 
 from ..messages import Message
-from . import pictures
+from . import pictures, schema
 from .media import Media
 
 MAX_CONTEXTS_PREDICTED = 10
@@ -229,9 +228,7 @@ def completion_constraint(format: str | Mapping[str, Any] | None) -> dict[str, A
     """`format` as a part of a `/completion` body."""
     if format is None:
         return {}
-    if isinstance(format, str):
-        return {"json_schema": {"type": "object"}}
-    return {"json_schema": dict(format)}
+    return schema.for_completion({"type": "object"} if isinstance(format, str) else format)
 
 
 def logprob_fields(*, wanted: bool, top: int, chat: bool) -> dict[str, Any]:
@@ -239,22 +236,6 @@ def logprob_fields(*, wanted: bool, top: int, chat: bool) -> dict[str, Any]:
     if not wanted:
         return {}
     return {"logprobs": True, "top_logprobs": max(top, 1)} if chat else {"n_probs": max(top, 1)}
-
-
-def shifted_tokens(
-    ctx_tokens: int, keep: int, prompt_tokens: int, predicted_tokens: int, *, adds_bos: bool
-) -> tuple[int, int]:
-    """How many tokens the engine kept at the front, and how many behind them it threw away, as an answer grew.
-
-    Whenever all but one place of the window is taken, it drops half of what is not kept (native-api §2.9, step 3).
-    """
-    kept = min((prompt_tokens if keep < 0 else keep) + adds_bos, ctx_tokens - 4)  # the engine's own bound
-    room = ctx_tokens - 1
-    excess = prompt_tokens + predicted_tokens - 1 - room  # the last token is never read
-    if excess <= 0 or kept < 0:
-        return 0, 0
-    at_once = (room - kept) // 2
-    return kept, at_once * math.ceil(excess / at_once)
 
 
 def cut_tokens(tokens: Sequence[int], ctx_tokens: int, keep: int, *, adds_bos: bool) -> list[int]:

@@ -40,6 +40,7 @@ class Entry(msgspec.Struct):
     """One token as the engine tells it."""
 
     id: int = -1
+    """Not every engine tells it."""
     token: str = ""
     logprob: float | None = None
     prob: float = 0.0
@@ -104,7 +105,7 @@ class Ledger:
             known = bytes(own.bytes) if own.bytes != list(own.token.encode()) else b""
             self._open.append(_Split(position, kept, text, entry if text else own, known))
             return ()
-        if not own.token and not own.bytes:
+        if entry.id >= 0 and not own.token and not own.bytes:
             self._unseen.append(own.event(self._top))
             return ()
         told = (*self._unseen, own.event(self._top))
@@ -129,11 +130,11 @@ class Ledger:
 
     async def _own(self, entry: Entry, content: str) -> Entry:
         """This one token with its own text, whatever the engine calls it; nothing for one that is not shown."""
+        if entry.id < 0:
+            return entry
         for other in entry.alternatives:
             if other.id == entry.id:
                 return msgspec.structs.replace(entry, token=other.token, bytes=other.bytes)
-        if entry.id < 0:
-            return entry
         text = await self._wire.piece(entry.id)
         if _CONTROL.fullmatch(text) and not content.endswith(text):
             text = ""

@@ -44,8 +44,10 @@ DIED = (
 )
 BROKE = "an error was encountered while running the model"
 END_MISSING = "the last characters of the answer are missing: a stop string might have begun with them"
-NO_LOGPROBS = "logprobs: {} tokens that are parts of characters have no entry"
+NO_LOGPROBS = "logprobs: {} tokens have no entry of their own"
 UNFINISHED = "model runner stopped before finishing"
+UNTOLD_ENDS = 2
+"""Tokens without an entry that nobody misses: what ends an answer has no text."""
 TOO_LONG = "the request took longer than LLAMERO_REQUEST_TIMEOUT allows"
 
 TEARDOWN_S = 1.0
@@ -285,6 +287,7 @@ class Wire:
         calls = _ToolCalls()
         reason: str | None = None
         usage = Usage()
+        told = 0
         async with aclosing(self._events("/v1/chat/completions", body)) as events:
             async for data in events:
                 chunk = _decode(_chat_decoder, data)
@@ -294,6 +297,7 @@ class Wire:
                     raise self._reported(chunk.error, AnswerUnreadable)
                 for choice in chunk.choices:
                     for event in _chat_events(choice, calls, top_logprobs):
+                        told += len(event.logprobs) if isinstance(event, Text | Thinking) else 0
                         yield event
                     reason = choice.finish_reason or reason
                 if chunk.timings is not None:
@@ -302,7 +306,9 @@ class Wire:
             raise await self._unfinished()
         for event in calls.finish():
             yield event
-        yield Done("length" if reason == "length" else "stop", usage)
+        missing = usage.predicted_tokens - told if body.get("logprobs") else 0
+        warnings = (NO_LOGPROBS.format(missing),) if missing > UNTOLD_ENDS else ()
+        yield Done("length" if reason == "length" else "stop", usage, warnings)
 
     async def complete(
         self, body: dict[str, Any], *, top_logprobs: int = 0, is_over: Callable[[], bool] = lambda: False

@@ -7,6 +7,7 @@ has the prompt's text made here and reads the answer's text. Source: modelfile-t
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import secrets
 from abc import ABC, abstractmethod
 from collections.abc import AsyncGenerator, Mapping, Sequence
@@ -21,7 +22,7 @@ from ..chat.media import Media, check_media
 from ..chat.pipeline import Reader
 from ..chat.tools import call_id
 from ..engines.wire import Wire
-from ..messages import Event, Message, Text, Think
+from ..messages import Event, Message, Text, Think, ToolCall
 from .checks import Constraint
 
 Events = AsyncGenerator[Event, None]
@@ -41,6 +42,8 @@ class Talk:
     tools: tuple[Tool, ...] = ()
     choice: ToolChoice = field(default_factory=ToolChoice)
     think: Think = None
+    meant: Mapping[str, str] = field(default_factory=dict)
+    """The client's names of tools, by those that the model was told."""
 
     @property
     def offered(self) -> tuple[Tool, ...]:
@@ -92,6 +95,10 @@ class Dialogue(ABC):
     @property
     def image_count(self) -> int:
         return sum(len(message.images) for message in self.kept)
+
+    def as_meant(self, call: ToolCall) -> ToolCall:
+        """A call by the client's name of the tool."""
+        return dataclasses.replace(call, name=self._talk.meant.get(call.name, call.name))
 
     async def read_media(self) -> None:
         """Check and decode every picture and sound; BadRequest for what is damaged, unknown or too large."""

@@ -46,6 +46,8 @@ class EngineChat(Dialogue):
         self._template = template
         self._rest = rest
         self._tags = jinja.tags(template)
+        self._is_plain = not self._tags.opening and not jinja.parser(template)
+        """Whether an answer without tools is text, and nothing else."""
         last = messages[-1]
         # an answer that is gone on with cannot be thought about first
         is_begun = last.role == "assistant" and not last.thinking
@@ -71,6 +73,9 @@ class EngineChat(Dialogue):
                 return self._call_or_answer(asked)
         elif asked.constraint.grammar and self._tags.opening:
             return self._call_or_answer(asked)  # the engine's chat would apply it to the thinking as well
+        elif (asked.logprobs or asked.sampling.get("stop")) and self._is_plain:
+            # the engine's chat tells no token without text, and loses what a stop string might have begun with
+            return self._write("", asked, asked.constraint.for_completion(), Reader())
         return self._chat(asked)
 
     # --- one run -----------------------------------------------------------------------------------------------------

@@ -10,15 +10,16 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 from collections.abc import Mapping, Sequence
 from datetime import date
-from typing import Any
 
 from ..chat import jinja, prompt
+from ..chat.choice import Tool, ToolChoice, name_of
 from ..chat.families.harmony import harmony_names
 from ..chat.pipeline import Tags
 from ..engines.wire import Wire
-from ..messages import GenerateRequest, Message, ToolCall
+from ..messages import GenerateRequest, Message
 from ..store.capabilities import infill_tokens
 from ..store.models import Model
 from ..template.cache import parsed, tags_of
@@ -32,9 +33,14 @@ def chat(model: Model, wire: Wire, window: Window, talk: Talk, template: str = "
     """For a conversation. `template` is the request's own."""
     if template or model.prompt_path == "go":
         go = parsed(template) if template else model.go_template
+        talk = _harmonized(talk) if model.parser == jinja.HARMONY else talk
         return RenderedChat(wire, window, talk, _go(go, model, talk))
+    text = _jinja(model)
+    if talk.offered and jinja.unread_calls(text):
+        return RenderedChat(wire, window, talk, _by_engine(wire, text, talk))
+    talk = _harmonized(talk) if jinja.parser(text) == jinja.HARMONY else talk
     # a model that names a renderer shows its pictures as that would
-    return EngineChat(wire, window, talk, _jinja(model), "spaced" if model.config.renderer else "front")
+    return EngineChat(wire, window, talk, text, "spaced" if model.config.renderer else "front")
 
 
 def completion(model: Model, wire: Wire, window: Window, talk: Talk, request: GenerateRequest) -> Dialogue:
@@ -59,14 +65,7 @@ async def after_context(
     if template or model.prompt_path == "go":
         go = parsed(template) if template else model.go_template
         return RenderedChat(wire, window, talk, _go(go, model, talk), before)
-    text = _jinja(model)
-
-    async def by_engine(messages: Sequence[Message]) -> str:
-        plain = [message if not message.images else _without_images(message) for message in messages]
-        arguments = jinja.thinking_arguments(talk.think, text)
-        return await wire.apply_template(prompt.template_body(plain, {}, {}, arguments))
-
-    return RenderedChat(wire, window, talk, Manner(by_engine, jinja.tags(text), jinja.parser(text)), before)
+    return RenderedChat(wire, window, talk, _by_engine(wire, _jinja(model), talk), before)
 
 
 def _jinja(model: Model) -> str:
@@ -77,8 +76,39 @@ def _tags(model: Model) -> Tags:
     return Tags(*tags_of(model.go_template)) if model.prompt_path == "go" else jinja.tags(_jinja(model))
 
 
-def _without_images(message: Message) -> Message:
-    return Message(message.role, message.content, message.thinking)
+def _by_engine(wire: Wire, text: str, talk: Talk) -> Manner:
+    """The engine renders its Jinja, and we read the answer."""
+
+    async def rendered(messages: Sequence[Message]) -> str:
+        plain = [dataclasses.replace(message, images=()) for message in prompt.matched(messages)]
+        arguments = jinja.thinking_arguments(talk.think, text)
+        tools = ToolChoice().for_chat(talk.offered)
+        return await wire.apply_template(prompt.template_body(plain, {}, tools, arguments))
+
+    return Manner(rendered, jinja.tags(text), jinja.parser(text))
+
+
+def _harmonized(talk: Talk) -> Talk:
+    """With names of tools that Harmony can say."""
+    names = harmony_names(map(name_of, talk.offered))
+    tools = tuple(_renamed(tool, names) for tool in talk.offered)
+    messages = tuple(_with_names(message, names) for message in talk.messages)
+    meant = {said: name for name, said in names.items()}
+    choice = dataclasses.replace(talk.choice, names=None)  # only those that may be called are left
+    return dataclasses.replace(talk, messages=messages, tools=tools, choice=choice, meant=meant)
+
+
+def _renamed(tool: Tool, names: Mapping[str, str]) -> Tool:
+    function = tool.get("function", tool)
+    return {**tool, "function": {**function, "name": names[name_of(tool)]}}
+
+
+def _with_names(message: Message, names: Mapping[str, str]) -> Message:
+    if not (message.tool_calls or message.tool_name):
+        return message
+    calls = tuple(dataclasses.replace(call, name=names.get(call.name, call.name)) for call in message.tool_calls)
+    name = names.get(message.tool_name, message.tool_name)
+    return dataclasses.replace(message, tool_calls=calls, tool_name=name)
 
 
 async def _untouched(messages: Sequence[Message]) -> str:
@@ -89,12 +119,9 @@ async def _untouched(messages: Sequence[Message]) -> str:
 
 
 def _go(template: Template, model: Model, talk: Talk) -> Manner:
-    names = harmony_names(_names(talk)) if model.parser == "harmony" else {}
-    tools = [_renamed(tool, names) for tool in talk.offered]
-
     async def by_us(messages: Sequence[Message]) -> str:
         # in a thread: a template from a stranger may take its time, up to the limits of `template.meter`
-        called = [_with_names(message, names) for message in prompt.matched(messages)]
+        called, tools = prompt.matched(messages), talk.offered
         return await asyncio.to_thread(render, template, called, today=date.today(), tools=tools, think=talk.think)
 
     return Manner(by_us, Tags(*tags_of(template)), model.parser)
@@ -108,26 +135,6 @@ def _fill_in(template: Template, talk: Talk, suffix: str) -> Manner:
         )
 
     return Manner(by_us, Tags(*tags_of(template)), is_raw=True)
-
-
-def _names(talk: Talk) -> list[str]:
-    return [tool.get("function", {}).get("name", "") for tool in talk.offered]
-
-
-def _renamed(tool: Mapping[str, Any], names: Mapping[str, str]) -> Mapping[str, Any]:
-    function = tool.get("function", {})
-    name = function.get("name", "")
-    return {**tool, "function": {**function, "name": names[name]}} if name in names else tool
-
-
-def _with_names(message: Message, names: Mapping[str, str]) -> Message:
-    if not names or not (message.tool_calls or message.tool_name):
-        return message
-    calls = tuple(
-        ToolCall(names.get(call.name, call.name), call.arguments, call.id, call.index) for call in message.tool_calls
-    )
-    name = names.get(message.tool_name, message.tool_name)
-    return Message(message.role, message.content, message.thinking, message.images, calls, name, message.tool_call_id)
 
 
 # --- filling in without a template -----------------------------------------------------------------------------------

@@ -13,6 +13,7 @@ from typing import Any
 
 from ..chat import prompt
 from ..chat.choice import ToolChoice
+from ..chat.shift import losses
 from ..engines.wire import Wire
 from ..errors import BadRequest, ContextTooLong
 from ..messages import (
@@ -27,8 +28,8 @@ from ..messages import (
     Started,
     Step,
     Text,
+    ToolCall,
 )
-from ..scheduler.facts import facts_of
 from ..scheduler.plan import Wanted
 from ..store.models import Model
 from . import prompting
@@ -103,9 +104,9 @@ async def generate(
 
 
 def _check_tokens(tokens: Sequence[int], model: Model) -> None:
-    vocabulary = facts_of(model).vocabulary
+    known = model.gguf.token_count if model.gguf else 0
     for token in tokens:
-        if not 0 <= token < vocabulary:
+        if not 0 <= token < known:
             raise BadRequest(f"context: {token} is not a token of this model")
 
 
@@ -121,9 +122,9 @@ async def _answer(
     sampling = prompt.sampling(ready.job.options, ready.ctx_tokens)
     asked = Asked(sampling, constraint, request.logprobs, request.top_logprobs)
     first, events = await _begin_fitting(dialogue, asked, truncate=request.truncate)
-    warnings = (*ready.job.warnings, *constraint.warnings, *dialogue.warnings)
+    warnings = (*ready.job.warnings, *constraint.warnings)
     has_context = isinstance(request, GenerateRequest) and not request.raw
-    async with aclosing(_relay(first, events, ready, warnings, dialogue if has_context else None)) as steps:
+    async with aclosing(_relay(first, events, dialogue, ready, warnings, has_context=has_context)) as steps:
         async for step in steps:
             yield step
 
@@ -156,45 +157,31 @@ async def _begin(dialogue: Dialogue, asked: Asked) -> tuple[Event, Events]:
 
 
 async def _relay(
-    first: Event, events: Events, ready: Ready, warnings: tuple[str, ...], in_context: Dialogue | None
+    first: Event, events: Events, dialogue: Dialogue, ready: Ready, warnings: tuple[str, ...], *, has_context: bool
 ) -> AsyncGenerator[Step, None]:
-    """Pass an answer on. `in_context`: its prompt and its text are the `context` of the last object."""
-    yield Started(warnings)
+    """Pass an answer on. With `has_context`, its prompt and its text are the `context` of the last object."""
+    yield Started((*warnings, *dialogue.warnings))
     spoken: list[str] = []
     event = first
     async with aclosing(events):
         while not isinstance(event, Done):
             if isinstance(event, Text):
                 spoken.append(event.text)
-            yield event
+            yield dialogue.as_meant(event) if isinstance(event, ToolCall) else event
             event = await anext(events)
         context = None
-        if in_context is not None:
-            context = tuple(await ready.wire.tokenize(await in_context.shown() + "".join(spoken)))
+        if has_context:
+            context = tuple(await ready.wire.tokenize(await dialogue.shown() + "".join(spoken)))
         total_ns = time.monotonic_ns() - ready.job.started_ns
-        warnings += (*event.warnings, *_lost(event, ready))
+        warnings += (*dialogue.warnings, *event.warnings, *await _losses(event, ready))
         yield Finished(event.reason, event.usage, total_ns, ready.load_ns, context, warnings, ready.delays)
 
 
-def _lost(done: Done, ready: Ready) -> list[str]:
+async def _losses(done: Done, ready: Ready) -> list[str]:
     """What an answer that grew too long has cost, in words."""
-    plan, usage, asked = ready.job.wanted.plan, done.usage, ready.job.options["num_predict"]
-    lost = []
-    if plan.context_shift and not plan.projectors:  # with a projector the engine never shifts
-        kept, count = prompt.shifted_tokens(
-            ready.ctx_tokens,
-            ready.job.options["num_keep"],
-            usage.prompt_tokens,
-            usage.predicted_tokens,
-            adds_bos=_adds_bos(ready.job.model),
-        )
-        if count:
-            lost.append(f"the answer outgrew the context: {count} tokens after the first {kept} were discarded")
-    bound = prompt.MAX_CONTEXTS_PREDICTED * ready.ctx_tokens
-    if done.reason == "length" and usage.predicted_tokens >= bound and not 0 < asked <= bound:
-        lost.append(f"the answer was ended after {bound} tokens, {prompt.MAX_CONTEXTS_PREDICTED} times the context")
-    return lost
-
-
-def _adds_bos(model: Model) -> bool:
-    return model.gguf is not None and model.gguf.get_bool("tokenizer.ggml.add_bos_token")
+    usage, plan = done.usage, ready.job.wanted.plan
+    if usage.prompt_tokens + usage.predicted_tokens <= ready.ctx_tokens:
+        return []
+    shifts = plan.context_shift and not plan.projectors  # with a projector the engine never does
+    added, _ = await ready.wire.bos()
+    return losses(done, ready.ctx_tokens, ready.job.options, shifts=shifts, adds_bos=bool(added))

@@ -8,6 +8,7 @@ part; what is right but beyond the engine is taken out by `for_engine`, naming i
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from typing import Any, Literal
 
 import msgspec
@@ -18,7 +19,10 @@ from .enforced import for_engine
 from .satisfiable import check_satisfiable
 from .subschemas import MAX_DEPTH, Place, SchemaRefused, refuse, take_apart
 
-__all__ = ["SchemaRefused", "check_grammar", "check_schema", "for_engine", "parse_format"]
+__all__ = ["SchemaRefused", "check_grammar", "check_schema", "for_completion", "for_engine", "parse_format"]
+
+WHITE_SPACE = r"( |\n[ \t]{0,20})?"
+"""Between the parts of JSON, as the engine's chat endpoint has it: without a bound, a small model goes on for ever."""
 
 MAX_BYTES = 256 * 1024
 """A schema written compactly (security §5)."""
@@ -63,6 +67,12 @@ def check_schema(schema: dict[str, Any]) -> None:
     """
     _check_size(schema)
     check_satisfiable(take_apart(schema))
+
+
+def for_completion(schema: Mapping[str, Any]) -> dict[str, Any]:
+    """The part of a `/completion` body that holds the answer to a schema of `for_engine`."""
+    guidance = {**schema.get("x-guidance", {}), "whitespace_pattern": WHITE_SPACE}
+    return {"json_schema": {**schema, "x-guidance": guidance}}
 
 
 def _check_size(schema: dict[str, Any]) -> None:

@@ -5,25 +5,26 @@ Source: modelfile-templates §4.1, native-api §2.9, security X-68.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import date
 
 import pytest
 
 from llamero.chat.pipeline import Tags
-from llamero.messages import Message
 from llamero.engines.wire import Wire
+from llamero.messages import Done, Message
 from llamero.server.dialogue import Asked, Dialogue, Talk, Window
 from llamero.server.engine_chat import EngineChat
 from llamero.server.rendered_chat import Manner, RenderedChat
 from llamero.template.render import Template, render
 from tests.engines.starting import real_engine
-from tests.server.tiny_models import EYES, TEXT
+from tests.server.tiny_models import EYES, TEXT, picture
 
 LIMIT_TOKENS = 64
 TEMPLATE = Template.parse("{{ range .Messages }}{{ .Role }}: {{ .Content }}\n{{ end }}")
 WIDE = Window(2048, has_projector=True)
 SAMPLING = {"temperature": 0, "n_predict": 1, "cache_prompt": False, "stream": True}
+RED = picture("red")
 OLD, NEW = b"an old picture", b"a new picture"
 TALK = (Message("user", "a", images=(OLD,)), Message("assistant", "b"), Message("user", "c", images=(NEW,)))
 
@@ -68,20 +69,16 @@ def engine_chat(wire: Wire, talk: Talk) -> Dialogue:
 
 @pytest.mark.parametrize("dialogue", [rendered_chat, engine_chat])
 async def test_x68_whoever_knows_the_engines_own_marker_moves_nothing(dialogue: Callable[..., Dialogue]) -> None:
-    """X-68: it is random, but older engines have a fixed one."""
+    """X-68: it is random here, but older engines have a fixed one."""
     async with real_engine(TEXT, projectors=(EYES,), ctx_tokens=2048) as engine:
+
+        async def prompt_tokens(content: str) -> int:
+            asked = dialogue(engine.wire, Talk((Message("user", content, images=(RED,)),)))
+            await asked.read_media()
+            events = [event async for event in asked.answer(Asked(SAMPLING))]
+            assert isinstance(events[-1], Done)
+            return events[-1].usage.prompt_tokens
+
         marker = await engine.wire.media_marker()
-
-        async def answered(*contents: str) -> tuple[int, list[float]]:
-            talk = Talk(tuple(Message("user", content, images=(picture,)) for content, picture in zip(contents, SEEN, strict=True)))
-            asking = dialogue(engine.wire, talk)
-            await asking.read_media()
-            events = [event async for event in asking.answer(Asked(SAMPLING, logprobs=True))]
-            done = events[-1]
-            assert isinstance(done, Done)
-            return done.usage.prompt_tokens, [p.logprob for e in events if isinstance(e, Text) for p in e.logprobs]
-
-        typed = f"{marker}[img]{marker}"
-        assert await answered(typed, "b") == pytest.approx(await answered(typed, "b"))
-        plain, _ = await answered(f"{marker[:1]}\u2060{marker[1:]}[img]{marker[:1]}\u2060{marker[1:]}", "b")
-        assert (await answered(typed, "b"))[0] == plain
+        harmless = f"{marker[:1]}\u2060{marker[1:]}"
+        assert await prompt_tokens(f"{marker} [img] {marker}") == await prompt_tokens(f"{harmless} [img] {harmless}")
