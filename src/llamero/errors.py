@@ -3,7 +3,7 @@
 It maps nothing to bytes: a dialect writes an error's text, the CLI prints it and chooses the exit code.
 
     LlameroError            500 internal
-      BadRequest            400   InvalidName, InvalidDigest, InvalidModelFile, UnsupportedOption, ContextTooLong
+      BadRequest            400   InvalidField, InvalidName, InvalidDigest, InvalidModelFile, UnsupportedOption, ContextTooLong
         TooLarge            413
       NotSignedIn           401   (carries the sign-in link)
       Forbidden             403
@@ -44,6 +44,15 @@ class LlameroError(Exception):
 
 class BadRequest(LlameroError):
     status = 400
+
+
+class InvalidField(BadRequest):
+    """A field of a request cannot be what it is. `param` is its path (`messages[2].content`), `code` a word for it."""
+
+    def __init__(self, message: str, param: str, code: str = "") -> None:
+        super().__init__(message)
+        self.param = param
+        self.code = code
 
 
 class InvalidName(BadRequest):

@@ -67,6 +67,14 @@ class GenerationRequest(Request):
     logprobs: bool = False
     top_logprobs: int = 0
     render_only: bool = False
+    fallbacks: dict[str, Any] = field(default_factory=dict)
+    """A dialect's own defaults of options: they count where neither the request nor the model says anything."""
+    logit_bias: dict[int, float] = field(default_factory=dict)
+    """Added to the logits of tokens, by id; from -100 to 100."""
+    is_thinking_optional: bool = False
+    """A wish to think counts for nothing with a model that cannot, instead of being refused."""
+    counts_prompt: bool = False
+    """Whether the number of prompt tokens is wanted before the answer begins, at the price of counting them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -164,6 +172,8 @@ class Started:
     """The model is ready and the engine has begun: all that is known before the first byte of a reply."""
 
     warnings: tuple[str, ...] = ()
+    prompt_tokens: int | None = None
+    """Known only where the request asked for it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,6 +204,12 @@ class Finished:
     """Token ids of prompt and answer, for `/api/generate` without `raw`."""
     warnings: tuple[str, ...] = ()
     delays: Delays = Delays()
+    thinking_tokens: int = 0
+    """Of the predicted ones."""
+    stopped_by: str = ""
+    """The stop string that ended the answer, of those that the request gave."""
+    fingerprint: str = ""
+    """The model's manifest digest: what a seed's text depends on besides this server."""
 
 
 Step = Started | Text | Thinking | ToolCall | Loaded | Rendered | Finished
