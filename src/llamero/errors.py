@@ -3,7 +3,8 @@
 It maps nothing to bytes: a dialect writes an error's text, the CLI prints it and chooses the exit code.
 
     LlameroError            500 internal
-      BadRequest            400   InvalidField, InvalidName, InvalidDigest, InvalidModelFile, UnsupportedOption, ContextTooLong
+      BadRequest            400   InvalidField, InvalidName, InvalidDigest, InvalidModelFile, UnsupportedOption,
+                                    ContextTooLong
         TooLarge            413
       NotSignedIn           401   (carries the sign-in link)
       Forbidden             403
@@ -14,8 +15,8 @@ It maps nothing to bytes: a dialect writes an error's text, the CLI prints it an
       Busy                  503   (queue full; carries Retry-After)
       StorageError          500   (a full disk is 507)
       TemplateError         500   (400 where the template itself is what was sent)
-      EngineError           500   LoadFailed (with the log tail), EngineDied, EngineGone, OutOfMemory,
-                                    AnswerUnreadable
+      EngineError           500   LoadFailed (with the log tail), OutOfMemory, TemplateRefused,
+                                    EngineDied, EngineGone, AnswerUnreadable
       RegistryError         500   (502 towards clients of a proxy; `retryable`)
         RegistryAnswered    500   (with the status that the registry gave)
       ClientError           500   ServerRefused (no server there), ServerAnswered (with the status it gave)
@@ -188,6 +189,10 @@ class LoadFailed(EngineError):
 
 class OutOfMemory(LoadFailed):
     """A model does not fit, by our estimate or by the engine's own word."""
+
+
+class TemplateRefused(LoadFailed):
+    """The engine cannot use the chat template that it was to load a model with."""
 
 
 class EngineDied(EngineError):

@@ -17,9 +17,10 @@ from starlette.types import Message, Receive, Scope, Send
 
 from ..durations import MINUTE, SECOND, format_duration
 from ..errors import Cancelled, EngineError, LlameroError, LoadFailed, MethodNotAllowed, TooLarge
-from .answers import BARE_JSON, JSON, STOPPING, warning_headers, with_headers
+from .answers import BARE_JSON, JSON, warning_headers, with_headers
 from .guard import Guard
 from .routes import NATIVE_ERRORS, Match, Route, Routes, allow
+from .streams import STOPPING
 
 log = logging.getLogger(__name__)
 access = logging.getLogger("llamero.access")

@@ -24,9 +24,10 @@ from ..names import ModelName
 from ..store import Store
 from ..store.archive import MEDIA_TYPE, Archive, install, pack
 from ..store.manifests import MAX_MANIFEST_BYTES
-from .answers import JSON, unless_gone
+from .answers import JSON
 from .ranges import asked_span
 from .routes import Route
+from .streams import unless_gone
 
 log = logging.getLogger(__name__)
 

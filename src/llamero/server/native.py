@@ -16,13 +16,14 @@ from ..errors import BadRequest
 from ..messages import EmbedRequest
 from ..names import ModelName, split_source
 from . import library as models
-from .answers import JSON, answer, unless_gone, warning_headers, with_headers
+from .answers import JSON, answer, warning_headers, with_headers
 from .embedding import embed
 from .guard import Role
 from .inference import Inference
 from .library import Library
 from .reports import ProgressLine
 from .routes import CREATE_BODY_BYTES, Handler, Route
+from .streams import unless_gone
 from .transfers import Transfers
 
 

@@ -20,7 +20,8 @@ from starlette.responses import Response
 from ..dialects.gojson import encode
 from ..dialects.native import write_error
 from ..messages import Found, Progress
-from .answers import BARE_JSON, NDJSON, Lines, unless_gone
+from .answers import BARE_JSON
+from .streams import lines, unless_gone
 
 log = logging.getLogger(__name__)
 
@@ -131,7 +132,7 @@ async def report(request: Request, steps: AsyncGenerator[Progress, None], *, str
 async def _report(request: Request, steps: AsyncGenerator[Progress, None], stream: bool) -> Response:
     first = await anext(steps)
     if stream:
-        return Lines(_lines(first, steps), NDJSON, write_error, (), request)
+        return lines(_lines(first, steps), write_error, (), request)
     last = first
     async with contextlib.aclosing(steps):
         async for each in steps:

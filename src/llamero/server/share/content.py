@@ -13,8 +13,8 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from ...errors import Cancelled
-from ..answers import unless_gone
 from ..ranges import Span
+from ..streams import unless_gone
 
 log = logging.getLogger(__name__)
 

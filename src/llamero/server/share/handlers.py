@@ -18,9 +18,10 @@ from ...errors import ModelNotFound
 from ...names import DEFAULT_HOST, DEFAULT_TAG, Digest, ModelName
 from ...store import Store
 from ...store.manifests import MANIFEST_TYPE, Manifest
-from ..answers import JSON, unless_gone
+from ..answers import JSON
 from ..ranges import asked_span
 from ..routes import Handler, Route
+from ..streams import unless_gone
 from .access import CATALOG_SCOPE, TOKEN_PATH, Access, ShareToken, base_url, repository_scope
 from .catalog import Catalog
 from .content import Content
