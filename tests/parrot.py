@@ -31,6 +31,7 @@ def write_parrot(
     behind: Mapping[str, str] = MappingProxyType({}),
     jinja: str = "",
     specials: Sequence[str] = (),
+    infill: Sequence[str] = (),
     piece_chars: int = 4,
     ctx_tokens: int = 8192,
 ) -> Path:
@@ -38,8 +39,9 @@ def write_parrot(
 
     `behind` has what is said instead to a prompt that ends with one certain character of ASCII. `specials` are control
     tokens: the script says each as one token the first time that it contains it. A prompt must not end with one that
-    the script says.
+    the script says. `infill` are the three that stand before the text, the text behind the gap, and what fills it.
     """
+    specials = (*specials, *infill)
     seen: set[str] = set()
     pieces = cut(script, specials, piece_chars, seen) if isinstance(script, str) else list(script)
     others = {ending: cut(text, (), piece_chars, seen) for ending, text in behind.items()}
@@ -78,6 +80,8 @@ def write_parrot(
     writer.add_bos_token_id(1)
     writer.add_eos_token_id(2)
     writer.add_unk_token_id(0)
+    for place, word in zip(("pre", "suf", "mid"), infill, strict=False):
+        writer.add_uint32(f"tokenizer.ggml.fim_{place}_token_id", words.index(word))
     writer.add_add_bos_token(False)
     writer.add_add_space_prefix(False)
     if jinja:

@@ -199,3 +199,14 @@ def test_a_registry_learns_the_proxies_and_an_engine_does_not() -> None:
     assert settings.registry_env == {"https_proxy": "http://p:3128", "HF_TOKEN": "hf_x"}
     assert settings.engine_env == {"PATH": "/bin"}
     assert "hf_x" not in describe(settings.environment)
+
+
+@pytest.mark.parametrize(("value", "where"), [("", "disk"), ("disk", "disk"), ("Memory", "memory"), ("off", "off")])
+def test_where_responses_are_kept(value: str, where: str) -> None:
+    assert settings(LLAMERO_RESPONSES=value).responses == where
+
+
+def test_responses_are_kept_on_disk_when_the_place_is_unknown() -> None:
+    read = settings(LLAMERO_RESPONSES="cloud")
+    assert read.responses == "disk"
+    assert "default=disk" in read.warnings[0]

@@ -52,6 +52,12 @@ def test_names_without_effect_are_reported(name: str, words: str) -> None:
     assert [words in warning and name in warning for warning in warnings] == [True]
 
 
+def test_empty_stop_texts_are_left_out_and_named() -> None:
+    """The engine would find them before the first word."""
+    assert read_options({"stop": ["", "a", ""]}) == ({"stop": ["a"]}, ["option 'stop': an empty text has no effect"])
+    assert read_options({"stop": []}) == ({"stop": []}, [])
+
+
 @pytest.mark.parametrize("stops", [["x"] * 65, ["x" * 1025]])
 def test_stop_lists_are_bounded(stops: list[str]) -> None:
     with pytest.raises(UnsupportedOption):

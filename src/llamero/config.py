@@ -154,10 +154,10 @@ TABLE: tuple[Variable, ...] = (
     _v("LLAMERO_SHARE", "text", "0", "1: serve /v2/ read-only, through: also fetch what is missing", "server"),
     _v("LLAMERO_PEERS", "list", "", "Servers asked first on pull", "registry"),
     _v("LLAMERO_FETCH_IMAGES", "bool", "0", "Fetch image URLs of OpenAI requests"),
-    _v("LLAMERO_EFFORT_FALLBACK", "bool", "0", "Ignore reasoning effort where a model has none"),
-    _v("LLAMERO_COMPLETIONS_RAW", "bool", "0", "/v1/completions without a template"),
-    _v("LLAMERO_MESSAGES_THINK", "bool", "0", "Thinking on by default on /v1/messages"),
-    _v("LLAMERO_RESPONSES", "text", "disk", "Where /v1/responses are kept: disk, memory, off"),
+    _v("LLAMERO_EFFORT_FALLBACK", "bool", "0", "Ignore reasoning effort where a model has none", "server"),
+    _v("LLAMERO_COMPLETIONS_RAW", "bool", "0", "/v1/completions without a template", "server"),
+    _v("LLAMERO_MESSAGES_THINK", "bool", "0", "Thinking on by default on /v1/messages", "server"),
+    _v("LLAMERO_RESPONSES", "text", "disk", "Where /v1/responses are kept: disk, memory, off", "responses"),
 )
 
 BY_NAME: Mapping[str, Variable] = {variable.name: variable for variable in TABLE}
@@ -334,6 +334,10 @@ class Settings:
     """Registry host to base URLs, which are asked before it, in order."""
     peers: tuple[str, ...] = ()
     share: Literal["off", "on", "through"] = "off"
+    responses: Literal["disk", "memory", "off"] = "disk"
+    effort_fallback: bool = False
+    completions_raw: bool = False
+    messages_think: bool = False
     allow_private_registries: tuple[str, ...] = ()
     model_policy: str = "any"
     registry_env: Mapping[str, str] = field(default_factory=dict, repr=False)
@@ -399,6 +403,10 @@ class Settings:
             mirrors=read.mirrors(),
             peers=read.urls("LLAMERO_PEERS"),
             share=read.share(),
+            responses=read.responses(),
+            effort_fallback=read.flag("LLAMERO_EFFORT_FALLBACK"),
+            completions_raw=read.flag("LLAMERO_COMPLETIONS_RAW"),
+            messages_think=read.flag("LLAMERO_MESSAGES_THINK"),
             allow_private_registries=read.words("LLAMERO_ALLOW_PRIVATE_REGISTRIES"),
             model_policy=read.text("LLAMERO_MODEL_POLICY") or "any",
             registry_env=_registry_env(env),
@@ -473,10 +481,12 @@ class _Reader:
         except BadRequest:
             return self._bad(name, text, default)
 
-    def choice(self, name: str, choices: tuple[str, ...]) -> str:
-        """One of some words in lower case; anything else is a warning and empty."""
+    def choice(self, name: str, choices: tuple[str, ...], default: str = "") -> str:
+        """One of some words in lower case; anything else is a warning and the default."""
         text = self.text(name).lower()
-        return text if not text or text in choices else self._bad(name, text, "")
+        if not text:
+            return default
+        return text if text in choices else self._bad(name, text, default)
 
     def words(self, name: str) -> tuple[str, ...]:
         return tuple(part.strip() for part in self.text(name).split(",") if part.strip())
@@ -502,6 +512,12 @@ class _Reader:
         if self.text("LLAMERO_SHARE").lower() == "through":
             return "through"
         return "on" if self.flag("LLAMERO_SHARE") else "off"
+
+    def responses(self) -> Literal["disk", "memory", "off"]:
+        match self.choice("LLAMERO_RESPONSES", ("disk", "memory", "off"), "disk"):
+            case "memory" | "off" as where:
+                return where
+        return "disk"
 
     def debug(self) -> int:
         text = self.text("OLLAMA_DEBUG")

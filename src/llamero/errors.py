@@ -16,7 +16,7 @@ It maps nothing to bytes: a dialect writes an error's text, the CLI prints it an
       StorageError          500   (a full disk is 507)
       TemplateError         500   (400 where the template itself is what was sent)
       EngineError           500   LoadFailed (with the log tail), OutOfMemory, TemplateRefused,
-                                    EngineDied, EngineGone, AnswerUnreadable
+                                    EngineDied, EngineGone, EngineSlow, AnswerUnreadable
       RegistryError         500   (502 towards clients of a proxy; `retryable`)
         RegistryAnswered    500   (with the status that the registry gave)
       ClientError           500   ServerRefused (no server there), ServerAnswered (with the status it gave)
@@ -203,8 +203,15 @@ class EngineGone(EngineDied):
     """The engine was ending when a request reached it: nothing came of it, and a fresh engine can be asked."""
 
 
+class EngineSlow(EngineError):
+    """An answer took longer than it may."""
+
+
 class AnswerUnreadable(EngineError):
     """The engine could not tell thinking, text and calls apart in what the model wrote, and broke its stream off."""
+
+    begun = ""
+    """What it had of a call that it did not read to its end."""
 
 
 class RegistryError(LlameroError):

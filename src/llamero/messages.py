@@ -96,11 +96,17 @@ class GenerateRequest(GenerationRequest):
     context: tuple[int, ...] = ()
     raw: bool = False
     images: tuple[bytes, ...] = ()
+    tokens: tuple[int, ...] = ()
+    """The prompt as token ids, in place of `prompt`; always `raw`."""
+    loads_when_empty: bool = True
+    """Without a prompt the model is only loaded, or let go; else it goes on from the beginning of all text."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EmbedRequest(Request):
     inputs: tuple[str, ...] = ()
+    tokens: tuple[tuple[int, ...], ...] = ()
+    """Inputs as token ids, in place of `inputs`."""
     truncate: bool = True
     dimensions: int = 0
 
@@ -161,6 +167,8 @@ class Done:
     usage: Usage
     warnings: tuple[str, ...] = ()
     """What the engine could not give."""
+    stopped_by: str = ""
+    """The stop string that ended the answer."""
 
 
 Event = Text | Thinking | ToolCall | Done
@@ -174,6 +182,10 @@ class Started:
     warnings: tuple[str, ...] = ()
     prompt_tokens: int | None = None
     """Known only where the request asked for it."""
+    fingerprint: str = ""
+    """As in Finished."""
+    cached_tokens: int | None = None
+    """Of the prompt; known where the engine tells before its first word."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,6 +193,7 @@ class Loaded:
     """The whole reply to a request that only loads or unloads."""
 
     reason: Literal["load", "unload"]
+    warnings: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,6 +202,7 @@ class Rendered:
 
     prompt: str
     image_count: int = 0
+    warnings: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

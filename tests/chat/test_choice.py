@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -145,6 +146,23 @@ def test_the_schema_of_a_forced_call_admits_the_tools_and_their_arguments_alone(
     assert all(call["additionalProperties"] is False for call in calls.values())
 
 
+@pytest.mark.parametrize(
+    ("parameters", "takes_nothing"),
+    [
+        ({}, True),
+        ({"type": "object", "properties": {}}, True),
+        ({"type": "object", "properties": {}, "required": []}, True),
+        ({"type": "object", "properties": {}, "required": None}, True),
+        ({"type": "object", "additionalProperties": {}}, False),
+        ({"type": "object", "required": ["a"]}, False),
+    ],
+)
+def test_a_tool_that_names_no_parameters_takes_none(parameters: dict[str, Any], takes_nothing: bool) -> None:
+    tools = [{"type": "function", "function": {"name": "now", "parameters": parameters}}]
+    arguments = must_call(ToolChoice("required"), tools, "").schema["properties"]["arguments"]
+    assert (arguments.get("additionalProperties") is False) is takes_nothing
+
+
 def test_a_named_tool_is_the_only_one() -> None:
     schema = must_call(parse_choice(NAMED, None, TOOLS), TOOLS, "[").schema
     assert schema["items"]["properties"]["name"] == {"const": "stop"}
@@ -241,19 +259,72 @@ def test_without_parallel_calls_there_is_one_at_most() -> None:
     assert not grammar.admits(one + one)
 
 
-def test_the_engine_waits_for_the_special_token_of_the_tag() -> None:
-    body = grammar_of(ToolChoice(), tag="[TOOL_CALLS] [").for_completion()
-    assert body.pop("grammar").startswith('root ::= "[TOOL_CALLS]" ')
+@pytest.mark.parametrize(
+    ("tag", "awaited"),
+    [
+        ("<tool_call>", "<tool_call>"),
+        ("[TOOL_CALLS] [", "[TOOL_CALLS]"),
+        ("<|calls|><|call|>function", "<|calls|>"),
+        ("functools[", "functools["),
+        ("Action: ```json", "Action: ```json"),
+    ],
+)
+def test_the_engine_waits_for_the_special_token_of_the_tag_or_else_for_the_tag(tag: str, awaited: str) -> None:
+    body = grammar_of(ToolChoice(), tag=tag).for_completion()
+    assert body.pop("grammar").startswith(f'root ::= "{tag}" '), "what belongs to the tag follows"
     assert body == {
         "grammar_lazy": True,
-        "grammar_triggers": [{"type": 1, "value": "[TOOL_CALLS]"}],
-        "preserved_tokens": ["[TOOL_CALLS]"],
+        "grammar_triggers": [{"type": 1, "value": awaited}],
+        "preserved_tokens": [awaited],
     }
 
 
-@pytest.mark.parametrize("tag", ["{", "[", "", "functools[", "Action: ```json"])
-def test_there_is_no_waiting_for_mere_text(tag: str) -> None:
-    assert may_call(ToolChoice(), TOOLS, tag) is None
+BARE = [
+    ("{", called("stop", {}), True),
+    ("", "  \n" + called("weather", {"city": "Rome"}, "parameters"), True),
+    ("[", f"[{called('stop', {})}, {called('stop', {})}]", True),
+    ("[", f"[\n    {called('stop', {})}\n]", True),
+    ("{", '{"name": "Bob", "parameters": {}}', False),
+    ("{", '{"name": "stops", "parameters": {}}', False),
+    ("{", f"Sure: {called('stop', {})}", False),
+    ("[", called("stop", {}), False),
+    ("{", '{"a": {"name": "stop"}}', False),
+]
+
+
+@pytest.mark.parametrize(("tag", "text", "is_call"), BARE)
+def test_without_a_tag_it_waits_for_an_answer_that_begins_as_a_call(tag: str, text: str, is_call: bool) -> None:
+    made = grammar_of(ToolChoice(), tag=tag)
+    [trigger] = made.for_completion()["grammar_triggers"]
+    begun = re.fullmatch(trigger["value"], text)
+    assert (trigger["type"], begun is not None) == (3, is_call)
+    if begun:
+        assert Grammar(made.grammar).admits(text[begun.start(1) :])
+
+
+def test_names_are_no_patterns() -> None:
+    odd = [tool("a.b"), tool('say "hi"'), tool("größe+")]
+    pattern = grammar_of(ToolChoice(), odd, "{").trigger
+    assert all(re.fullmatch(pattern, called(name, {})) for name in ("a.b", 'say "hi"'))
+    assert re.fullmatch(pattern, '{"name": "größe+", "parameters": {}}')
+    assert not re.fullmatch(pattern, called("a-b", {}))
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        'add\n```json\n{"a": 1}\n```',
+        '[ARGS]add[ARGS]{"a": 1}',
+        '[\n    {\n        "tool_name": "add",\n        "parameters": {"a": 1}\n    }\n]',
+    ],
+)
+def test_calls_as_families_write_them(call: str) -> None:
+    add = tool("add", type="object", properties={"a": {"type": "integer"}}, required=["a"])
+    grammar = Grammar(grammar_of(ToolChoice(), [add], "Action:").grammar)
+    assert grammar.admits(f"Action:{call}")
+    assert not grammar.admits(f"Action:{call.replace('1', 'true')}")
+    parser = ToolParser(["add"], "Action:", new_id=str)
+    assert parser.feed(f"Action:{call}") + parser.finish() == [ToolCall("add", {"a": 1})]
 
 
 @pytest.mark.parametrize("choice", [ToolChoice("none"), ToolChoice("required"), ToolChoice(names=frozenset())])

@@ -12,6 +12,8 @@ from llamero.messages import Think
 
 QWEN38 = "{% if reasoning_effort == 'xhigh' %}…{% elif reasoning_effort == 'low' %}{% endif %}{{ enable_thinking }}"
 GPT_OSS = "{{ reasoning_effort }} <|channel|>analysis"
+DEEPSEEK4 = "{% if reasoning_effort == 'max' %}…{% endif %}"
+PICKY = "{% if reasoning_effort not in ['high', 'low', 'no_think'] %}{{ raise_exception('error') }}{% endif %}"
 GLIMMER = "Reasoning strength: {{ reasoning_strength }}."
 NEMOTRON = "{% if medium_effort %}{% endif %}{{ enable_thinking }}"
 DEEPSEEK = "{% if thinking %}<think>{% else %}</think>{% endif %}"
@@ -30,6 +32,11 @@ PLAIN = "{{ enable_thinking }} message['thinking'] message.thinking"
         (GPT_OSS, True, {"enable_thinking": True, "reasoning_effort": "medium"}),
         (GPT_OSS, False, {"enable_thinking": False, "reasoning_effort": "low"}),
         pytest.param(GLIMMER, False, {"enable_thinking": False, "reasoning_strength": "none"}, id="T-99 glimmer"),
+        (DEEPSEEK4, "max", {"enable_thinking": True, "reasoning_effort": "max"}),
+        (PICKY, True, {"enable_thinking": True, "reasoning_effort": "high"}),
+        (PICKY, "low", {"enable_thinking": True, "reasoning_effort": "low"}),
+        (PICKY, "max", {"enable_thinking": True, "reasoning_effort": "high"}),
+        (PICKY, False, {"enable_thinking": False, "reasoning_effort": "no_think"}),
         (GLIMMER, True, {"enable_thinking": True, "reasoning_strength": "high"}),
         (GLIMMER, "low", {"enable_thinking": True, "reasoning_strength": "low"}),
         (NEMOTRON, "medium", {"enable_thinking": True, "medium_effort": True}),
@@ -73,7 +80,8 @@ def test_tags_for_answers_that_the_engine_does_not_read(text: str, tags: Tags) -
             "hm",
             "<|channel|>analysis<|message|>hm<|end|><|start|>assistant<|channel|>final<|message|>",
         ),
-        ("plain", "A:", "hm", ""),
+        ("plain", "A:", "", ""),
+        ("tags that nobody knows", "A:", "hm", "hm\n\n"),
     ],
 )
 def test_a_prompt_that_goes_on_with_the_answer(text: str, prompt: str, thoughts: str, begun: str) -> None:

@@ -55,6 +55,13 @@ def webp_canvas(width: int, height: int) -> bytes:
     return b"RIFF\x64\0\0\0WEBPVP8X\x0a\0\0\0\x10\0\0\0" + canvas + bytes(60)
 
 
+def run_lengths() -> bytes:
+    """The header of a BMP with 8 bits a pixel and compression 1."""
+    data = bytearray(picture("BMP", mode="P"))
+    struct.pack_into("<I", data, 30, 1)
+    return bytes(data)
+
+
 def wav(
     *,
     encoding: int = 1,
@@ -132,9 +139,12 @@ def test_files_that_pass_as_they_are(data: bytes, kind: Any, mime: Any) -> None:
         pytest.param(picture("WEBP"), None, id="lossy WebP"),
         pytest.param(picture("WEBP", lossless=True), None, id="lossless WebP"),
         pytest.param(picture("WEBP", mode="RGBA"), None, id="WebP with alpha"),
+        pytest.param(picture("BMP"), None, id="BMP"),
+        pytest.param(picture("BMP", mode="1"), None, id="BMP in black and white"),
+        pytest.param(picture("BMP", mode="P"), None, id="BMP with a palette"),
     ],
 )
-def test_webp_and_gif_become_a_png_of_their_first_frame(data: bytes, pixel: tuple[int, ...] | None) -> None:
+def test_webp_gif_and_bmp_become_a_png_of_their_first_frame(data: bytes, pixel: tuple[int, ...] | None) -> None:
     media = check_media(data)
     assert (media.kind, media.mime) == ("image", "image/png")
     with Image.open(io.BytesIO(media.data), formats=["PNG"]) as image, Image.open(io.BytesIO(data)) as original:
@@ -182,7 +192,8 @@ def test_damaged_exif_data_is_no_damaged_picture() -> None:
         pytest.param(b"", "empty", id="empty"),
         pytest.param(b"\0\0\0", "neither a picture", id="partly X-61: AAAA"),
         pytest.param(b"hello", "neither a picture", id="text"),
-        pytest.param(b"BM" + bytes(100), "neither a picture", id="BMP"),
+        pytest.param(b"BM" + bytes(100), DAMAGED, id="no BMP"),
+        pytest.param(run_lengths(), "compressed BMP pictures are not supported", id="BMP of run lengths"),
         pytest.param(b"<svg xmlns='http://www.w3.org/2000/svg'/>", "neither a picture", id="SVG"),
         pytest.param(b"II*\0" + bytes(100), "neither a picture", id="TIFF"),
         pytest.param(b"%!PS\n" + picture("JPEG"), "neither a picture", id="a picture within PostScript"),

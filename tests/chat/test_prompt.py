@@ -133,6 +133,28 @@ def test_zero_values_are_sent_and_some_are_left_out_when_empty() -> None:
 
 
 @pytest.mark.parametrize(
+    ("given", "sent"),
+    [
+        ({"repeat_last_n": -1}, {"repeat_last_n": 2048}),
+        ({"repeat_last_n": 10**12}, {"repeat_last_n": 2048}),
+        ({"repeat_last_n": 0}, {"repeat_last_n": 0}),
+        ({"num_keep": -7}, {"n_keep": -1}),
+        ({"num_keep": 10**12}, {"n_keep": 2048}),
+        ({"seed": -5}, {"seed": -1}),
+        ({"seed": 2**32 - 2}, {"seed": 2**32 - 2}),
+        ({"seed": 2**32 - 1}, {"seed": 0}),
+    ],
+)
+def test_numbers_are_put_in_the_engines_words(given: dict[str, Any], sent: dict[str, Any]) -> None:
+    """It refuses what lies beyond its bounds, and takes the last seed that 32 bits have for a random one."""
+    assert sent.items() <= prompt.sampling(options(**given), 2048).items()
+
+
+def test_nothing_is_kept_when_that_is_asked_of_an_engine_that_keeps() -> None:
+    assert prompt.sampling(options(num_keep=0), 2048, engine_keeps=4)["n_keep"] == 0
+
+
+@pytest.mark.parametrize(
     ("given", "reused"),
     [
         ({}, True),
@@ -258,15 +280,8 @@ def test_formats_for_both_endpoints() -> None:
 
 
 @pytest.mark.parametrize(
-    ("wanted", "top", "chat", "fields"),
-    [
-        (False, 5, True, {}),
-        (True, 0, True, {"logprobs": True, "top_logprobs": 1}),
-        (True, 5, True, {"logprobs": True, "top_logprobs": 5}),
-        (True, 0, False, {"n_probs": 1}),
-        (True, 5, False, {"n_probs": 5}),
-    ],
+    ("wanted", "top", "fields"), [(False, 5, {}), (True, 0, {"n_probs": 1}), (True, 5, {"n_probs": 5})]
 )
-def test_log_probabilities(wanted: bool, top: int, chat: bool, fields: dict[str, Any]) -> None:
+def test_log_probabilities(wanted: bool, top: int, fields: dict[str, Any]) -> None:
     """Partly R-57."""
-    assert prompt.logprob_fields(wanted=wanted, top=top, chat=chat) == fields
+    assert prompt.logprob_fields(wanted=wanted, top=top) == fields

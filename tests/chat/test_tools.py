@@ -258,6 +258,7 @@ def test_each_call_has_an_id_of_its_own() -> None:
         ("<tool_call>", ["<tool_call>"]),
         ("[TOOL_CALLS] [", ["[TOOL_CALLS]"]),
         ("<|python_tag|>{", ["<|python_tag|>"]),
+        ("<|calls|><|call|>function<|sep|>", ["<|calls|>", "<|call|>", "<|sep|>"]),
         ("functools[", []),
         ("Action: ```json", []),
         ("{", []),
@@ -265,7 +266,7 @@ def test_each_call_has_an_id_of_its_own() -> None:
         ("", []),
     ],
 )
-def test_which_special_token_the_engine_must_show(tag: str, tokens: list[str]) -> None:
+def test_which_special_tokens_the_engine_must_show(tag: str, tokens: list[str]) -> None:
     assert visible_tokens(tag) == tokens
 
 

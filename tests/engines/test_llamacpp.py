@@ -91,6 +91,9 @@ def has(flags: list[str], wanted: str) -> bool:
         pytest.param({"threads": 3}, "-t 3", id="threads"),
         pytest.param({"main_gpu": 1}, "--split-mode none --main-gpu 1", id="one GPU"),
         pytest.param({"embedding": True}, "--embedding --kv-unified", id="an embedder"),
+        pytest.param(
+            {"ctx_tokens": 300}, "-c 300 --kv-unified --kv-unified-per-slot 300", id="a window of its own size"
+        ),
         pytest.param({"keep_tokens": 5}, "--context-shift --keep 5", id="context shift"),
         pytest.param({"projectors": (Path("/p"), Path("/q"))}, "--mmproj /p", id="the first projector"),
         pytest.param(

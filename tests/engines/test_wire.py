@@ -329,11 +329,10 @@ async def test_r54_the_body_of_a_completion(
 async def test_log_probabilities_are_asked_for(tmp_path: Path, top: int, asked: int) -> None:
     """Partly R-57."""
     async with fake_engine(tmp_path) as engine:
-        await read(engine.wire.complete(logprob_fields(wanted=True, top=top, chat=False)))
-        await read(engine.wire.chat(logprob_fields(wanted=True, top=top, chat=True)))
+        await read(engine.wire.complete(logprob_fields(wanted=True, top=top)))
+        await read(engine.wire.chat(logprob_fields(wanted=True, top=top)))
     completion, chat = [request["body"] for request in read_record(tmp_path, "request")]
-    assert completion == {"n_probs": asked}
-    assert chat == {"logprobs": True, "top_logprobs": asked}
+    assert completion == chat == {"n_probs": asked}
 
 
 async def test_every_request_carries_the_secret_and_has_a_connection_of_its_own(tmp_path: Path) -> None:
@@ -606,7 +605,7 @@ STORY = {"messages": [{"role": "user", "content": "Tell me a very long story."}]
 @pytest.mark.engine
 async def test_the_real_engine_answers(smollm2_gguf: Path) -> None:
     async with real_engine(smollm2_gguf) as engine:
-        body = {**STORY, "n_predict": 6, "logprobs": True, "top_logprobs": 2, "temperature": 0}
+        body = {**STORY, "n_predict": 6, "n_probs": 2, "temperature": 0}
         *texts, done = await read(engine.wire.chat(body, top_logprobs=2))
         tokens = [item for event in texts if isinstance(event, Text) for item in event.logprobs]
         assert isinstance(done, Done)

@@ -27,6 +27,28 @@ def text(client: Client) -> str:
 # --- one engine for many requests ---
 
 
+async def test_a_lease_tells_the_load_from_all_other_waiting() -> None:
+    async with opened(hold_loads=True) as world:
+        first = world.send("a", slots=1)
+        await world.settle()
+        second = world.send("a", slots=1)
+        await world.settle()
+        await asyncio.sleep(0.02)
+        await world.finish_load()
+        assert first.lease is not None
+        assert first.lease.load_s >= 0.02
+        assert first.lease.queued_s < first.lease.load_s
+        await asyncio.sleep(0.02)
+        await world.leave(first)
+        assert second.lease is not None
+        assert second.lease.load_s >= 0.02, "it saw the same load"
+        assert second.lease.queued_s >= 0.02, "and then waited for the slot"
+        await world.leave(second)
+        third = await world.ask("a", slots=1)
+        assert third.lease is not None
+        assert third.lease.load_s == 0
+
+
 async def test_r01_two_requests_share_one_engine() -> None:
     async with opened(hold_loads=True) as world:
         first, second = world.send("a", slots=2), world.send("a", slots=2)

@@ -87,7 +87,7 @@ def test_a_prompt_that_ends_with_a_sound_does_not_end_the_engine(server: Server,
         pytest.param(wav(tone(440))[:-1], "the sound is damaged or cut short", id="cut"),
         pytest.param(wav(tone(440, 1 / SAMPLES_PER_S)), "the sound is shorter than 1 ms", id="one sample"),
         pytest.param(
-            b"fLaC" + bytes(100), "neither a picture (JPEG, PNG, WebP, GIF) nor a sound (WAV, MP3)", id="FLAC"
+            b"fLaC" + bytes(100), "neither a picture (JPEG, PNG, WebP, GIF, BMP) nor a sound (WAV, MP3)", id="FLAC"
         ),
     ],
 )

@@ -119,7 +119,7 @@ def test_n84_r03_another_context_reloads(server: Server) -> None:
 
 
 def test_absurd_contexts_are_raised_or_capped_and_named(server: Server) -> None:
-    tiny = ask(server, options={"num_ctx": -1, "num_predict": 1})
+    tiny = ask(server, raw=True, options={"num_ctx": -1, "num_predict": 1})
     assert tiny.json()["warnings"] == ["num_ctx -1 raised to 4"]
     assert context_length(server) == 4
     huge = ask(server, options={"num_ctx": 10**9, "num_predict": 1})

@@ -226,9 +226,9 @@ HUGE = b"\x89PNG\r\n\x1a\n" + b"\0\0\0\rIHDR" + (50_000).to_bytes(4, "big") * 2 
 @pytest.mark.parametrize(
     ("data", "reason"),
     [
-        pytest.param(b"\0\0\0", "neither a picture (JPEG, PNG, WebP, GIF) nor a sound (WAV, MP3)", id="AAAA"),
+        pytest.param(b"\0\0\0", "neither a picture (JPEG, PNG, WebP, GIF, BMP) nor a sound (WAV, MP3)", id="AAAA"),
         pytest.param(b"", "empty", id="empty"),
-        pytest.param(b"%PDF-1.7", "neither a picture (JPEG, PNG, WebP, GIF) nor a sound (WAV, MP3)", id="PDF"),
+        pytest.param(b"%PDF-1.7", "neither a picture (JPEG, PNG, WebP, GIF, BMP) nor a sound (WAV, MP3)", id="PDF"),
         pytest.param(cut(RED), "the picture is damaged or cut short", id="cut PNG"),
         pytest.param(cut(picture(form="JPEG")), "the picture is damaged or cut short", id="cut JPEG"),
         pytest.param(cut(picture(form="WEBP")), "the picture is damaged or cut short", id="cut WebP"),

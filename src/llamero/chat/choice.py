@@ -2,21 +2,22 @@
 
 Source: compat-api §5.3, native-api §2.7. Where the engine renders the template it constrains calls by itself, see
 `for_chat`. On the Go-template path a call that must come is a schema for the whole answer (`must_call`), and one that
-may come is a grammar that waits for the tag of calls (`may_call`). No grammar waits for JSON itself: any answer with a
-brace in it would have to become a call.
+may come is a grammar that waits for the tag of calls, or for an answer that begins as a call (`may_call`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import json
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from ..errors import BadRequest
-from .schema import SchemaRefused, check_grammar, check_schema, for_completion, for_engine
+from .schema import SchemaRefused, as_meant, check_grammar, check_schema, for_completion, for_engine, readable
 from .schema.gbnf import GrammarWriter, json_literal, literal
 from .schema.subschemas import schemas_in
-from .tools import clean_tag, visible_tokens
+from .tools import BARE_TAGS, clean_tag, visible_tokens
 
 Tool = Mapping[str, Any]
 
@@ -25,6 +26,8 @@ _SAY_MORE = {"additionalProperties", "patternProperties", "$ref", "allOf", "anyO
 
 TRIGGER_WORD = 1
 """The `type` of a grammar trigger that is a text, in a `/completion` body (llama-server, `grammar_triggers`)."""
+TRIGGER_ANSWER = 3
+"""The `type` of one that is a pattern for all of the answer so far; the grammar begins with its group."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +107,33 @@ def _name_in(tool: Mapping[str, Any]) -> str | None:
     return name if isinstance(name, str) else None
 
 
+def for_jinja(choice: ToolChoice, tools: Sequence[Tool]) -> tuple[tuple[Tool, ...], list[str]]:
+    """The offered tools as the engine can read them, and what it does not enforce of their schemas.
+
+    It refuses a whole request for one tool that it stumbles over. Raises BadRequest where a call must come and cannot
+    be constrained.
+    """
+    read, warnings = [], []
+    for tool in choice.offered(tools):
+        if choice.mode == "required":
+            _arguments(tool)
+        made, notes = _readable(tool)
+        read.append(made)
+        warnings += [f'tool "{name_of(tool)}": {note}' for note in notes]
+    return tuple(read), warnings
+
+
+def _readable(tool: Tool) -> tuple[Tool, list[str]]:
+    function = tool.get("function", tool) or {}
+    parameters = as_meant(function.get("parameters") or {})
+    if isinstance(parameters, dict):
+        schema, notes = readable(parameters)
+    else:
+        schema, notes = {}, ["its parameters are no JSON Schema object"]
+    said = {key: value for key, value in function.items() if value is not None}
+    return {**tool, "type": "function", "function": {**said, "name": name_of(tool), "parameters": schema}}, notes
+
+
 # --- the Go-template path ---
 
 
@@ -124,19 +154,24 @@ class MustCall:
 
 @dataclass(frozen=True, slots=True)
 class MayCall:
-    """Behind the tag, calls have the shape that the tools ask for; in front of it nothing is constrained."""
+    """From where calls begin they have the shape that the tools ask for; in front of it nothing is constrained."""
 
     grammar: str
     trigger: str
+    """A text; with `begins_answer` a pattern for an answer that begins as a call."""
+    begins_answer: bool = False
     warnings: tuple[str, ...] = ()
 
     def for_completion(self) -> dict[str, Any]:
-        return {
+        kind = TRIGGER_ANSWER if self.begins_answer else TRIGGER_WORD
+        body = {
             "grammar": self.grammar,
             "grammar_lazy": True,
-            "grammar_triggers": [{"type": TRIGGER_WORD, "value": self.trigger}],
-            "preserved_tokens": [self.trigger],  # the engine refuses a trigger that is one token and is not shown
+            "grammar_triggers": [{"type": kind, "value": self.trigger}],
         }
+        if not self.begins_answer:  # the engine refuses a trigger that is one token and is not shown
+            body["preserved_tokens"] = [self.trigger]
+        return body
 
 
 def must_call(choice: ToolChoice, tools: Sequence[Tool], tag: str) -> MustCall:
@@ -169,14 +204,13 @@ def must_call(choice: ToolChoice, tools: Sequence[Tool], tag: str) -> MustCall:
 
 
 def may_call(choice: ToolChoice, tools: Sequence[Tool], tag: str) -> MayCall | None:
-    """The constraint for `auto`; None where there is nothing to wait for.
+    """The constraint for `auto`; None where no call may come.
 
-    It waits for the special token that the tag begins with. With a mere text, the token that ends it may go on with
-    something that the grammar forbids, and the engine then breaks the answer off with an error.
+    It waits for the special token that the tag begins with, else for the tag. A token that ends a mere text may go on
+    with something that the grammar forbids; the engine then breaks the answer off, and must be asked to go on without.
     """
     offered = choice.offered(tools)
-    tokens = visible_tokens(tag)
-    if choice.mode != "auto" or not offered or not tokens:
+    if choice.mode != "auto" or not offered:
         return None
     schemas: dict[str, dict[str, Any]] = {}
     warnings = []
@@ -187,30 +221,55 @@ def may_call(choice: ToolChoice, tools: Sequence[Tool], tag: str) -> MayCall | N
         except BadRequest as error:
             notes = [f"{error}; its arguments are not constrained"]
         warnings += notes
-    grammar = _grammar(tokens[0], schemas, is_parallel=choice.is_parallel)
+    tag = clean_tag(tag)
+    grammar = _grammar(tag, schemas, is_parallel=choice.is_parallel)
     try:
         check_grammar(grammar)
     except BadRequest:
-        grammar = _grammar(tokens[0], {name: {"type": "object"} for name in schemas}, is_parallel=choice.is_parallel)
+        grammar = _grammar(tag, {name: {"type": "object"} for name in schemas}, is_parallel=choice.is_parallel)
         warnings = ["the parameters of the tools are too much for a grammar; arguments are not constrained"]
-    return MayCall(grammar, tokens[0], tuple(warnings))
+    if tag in BARE_TAGS:
+        return MayCall(grammar, _beginning(tag, schemas), begins_answer=True, warnings=tuple(warnings))
+    return MayCall(grammar, _trigger(tag), warnings=tuple(warnings))
 
 
-def _grammar(trigger: str, schemas: Mapping[str, dict[str, Any]], *, is_parallel: bool) -> str:
-    """The trigger, then calls with anything but a brace around them: every template closes its calls differently."""
+def _trigger(tag: str) -> str:
+    """What of a tag the engine waits for: a special token is found without looking at the text again and again."""
+    return next((token for token in visible_tokens(tag) if tag.startswith(token)), tag)
+
+
+def _beginning(tag: str, names: Iterable[str]) -> str:
+    """A pattern for the beginning of an answer that is JSON and names a tool, so that it cannot be anything but a call.
+
+    Its white space is that of the grammar. Any other answer in JSON stays free.
+    """
+    space = r"(?: ?|\n[ \t]{0,20})"
+    opening = rf"\[{space}" if tag == "[" else ""
+    either = "|".join(re.escape(json.dumps(name, ensure_ascii=False)) for name in names)
+    return rf'\s*({opening}\{{{space}"name"{space}:{space}(?:{either}))[\s\S]*'
+
+
+def _grammar(tag: str, schemas: Mapping[str, dict[str, Any]], *, is_parallel: bool) -> str:
+    """The tag, then calls with anything but a brace around them: every template closes its calls differently."""
     writer = GrammarWriter()
     calls = []
+    naming, key = r'("\"name\"" | "\"tool_name\"")', r'("\"arguments\"" | "\"parameters\"")'
     for name, schema in schemas.items():
         arguments = writer.schema(schema)
-        key = r'("\"arguments\"" | "\"parameters\"")'
         calls.append(
-            rf'"{{" space "\"name\"" space ":" space {json_literal(name)} space "," space'
+            rf'"{{" space {naming} space ":" space {json_literal(name)} space "," space'
             rf' {key} space ":" space {arguments} space "}}"'
         )
-        calls.append(f"{literal(name)} [^{{a-z]{{0,8}} {arguments}")  # add({..}), add[ARGS]{..}
+        # add({..}), add[ARGS]{..}, and the name before a fence with the language
+        calls.append(f'{literal(name)} [^{{a-z]{{0,8}} ("json" [^{{a-z]{{0,4}})? {arguments}')
     call = writer.rule(" | ".join(calls))
     words = writer.rule("[^{]*")
-    return writer.text(f"{literal(trigger)} {words} ({call} {words}){'*' if is_parallel else '?'}")
+    times = "*" if is_parallel else "?"
+    if tag not in BARE_TAGS:
+        return writer.text(f"{literal(tag)} {words} ({call} {words}){times}")
+    begin = f"{literal(tag)} space " if tag == "[" else ""
+    more = f" ({call} {words})*" if is_parallel else ""
+    return writer.text(f"{begin}{call} {words}{more}")
 
 
 def _call(name: str, arguments: dict[str, Any]) -> dict[str, Any]:
@@ -225,14 +284,14 @@ def _call(name: str, arguments: dict[str, Any]) -> dict[str, Any]:
 def _arguments(tool: Tool) -> tuple[dict[str, Any], list[str]]:
     """The schema of a tool's arguments for the engine, and what the engine does not enforce of it."""
     name = name_of(tool)
-    parameters = tool.get("function", tool).get("parameters") or {}
+    parameters = as_meant(tool.get("function", tool).get("parameters") or {})
     if not isinstance(parameters, dict):
         raise BadRequest(f'invalid parameters of tool "{name}": must be a JSON Schema object')
     types = parameters.get("type", "object")
     if "object" not in (types if isinstance(types, list) else [types]):
         raise BadRequest(f'invalid parameters of tool "{name}": /type: arguments are always an object')
     schema = {**parameters, "type": "object"}
-    if not parameters.get("properties") and not parameters.keys() & _SAY_MORE:
+    if not parameters.get("properties") and all(parameters.get(keyword) in (None, []) for keyword in _SAY_MORE):
         schema["additionalProperties"] = False  # a tool without parameters, as OpenAI means it
     try:
         check_schema(schema)

@@ -18,6 +18,10 @@ HARMONY = "harmony"
 _UNREAD_CALLS = (("<start_function_call>", "functiongemma"), ("<function_calls>", "olmo3"))
 """With tools, the engine ends every answer of the first with an error, and makes JSON of the second's Python."""
 
+_QUOTED = re.compile(r"""['"](\w+)['"]""")
+_OFF = ("none", "no_think")
+"""Words for no effort at all, in templates that have one."""
+
 _THINKING_VARIABLE = re.compile(r"(?<![\w.'\"\[])thinking(?![\w'\"\]])")
 
 
@@ -27,13 +31,8 @@ def thinking_arguments(think: Think, jinja: str) -> dict[str, Any]:
         return {}
     arguments: dict[str, Any] = {"enable_thinking": bool(think)}
     level = think if think in THINK_LEVELS else ""
-    if "reasoning_effort" in jinja:
-        if "'xhigh'" in jinja or '"xhigh"' in jinja:
-            if think:  # it knows no `high`, and takes nothing at all for the most
-                arguments["reasoning_effort"] = "xhigh" if level in ("high", "max") else level or "medium"
-        else:
-            least = "medium" if think else "low"  # there is no off
-            arguments["reasoning_effort"] = "high" if level == "max" else level or least
+    if "reasoning_effort" in jinja and (effort := _effort(think, jinja)):
+        arguments["reasoning_effort"] = effort
     if "reasoning_strength" in jinja:
         arguments["reasoning_strength"] = (level or "high") if think else "none"
     if "medium_effort" in jinja and level == "medium":
@@ -41,6 +40,21 @@ def thinking_arguments(think: Think, jinja: str) -> dict[str, Any]:
     if _THINKING_VARIABLE.search(jinja):
         arguments["thinking"] = bool(think)
     return arguments
+
+
+def _effort(think: Think, jinja: str) -> str:
+    """A level that the template knows: some raise an error for every other one. Empty: nothing is to be said."""
+    known = set(_QUOTED.findall(jinja))
+    level = think if isinstance(think, str) else "medium"
+    if "xhigh" in known:  # it knows no `high`, and takes nothing at all for the most
+        return "" if not think else "xhigh" if level in ("high", "max") else level
+    if not think:
+        return next((word for word in _OFF if word in known), "low")
+    if level == "max" and "max" not in known:
+        return "high"
+    if level == "medium" and level not in known and {"low", "high"} <= known:
+        return "high"
+    return level
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +72,9 @@ class _Form:
     @property
     def tag(self) -> str:
         return self.closing.strip()
+
+    def is_open_in(self, prompt: str) -> bool:
+        return prompt.rstrip().endswith(self.opening.strip())
 
 
 _FORMS = (
@@ -87,6 +104,11 @@ def tags(jinja: str) -> Tags:
     return Tags(form.opening.strip(), form.tag) if form else Tags()
 
 
+def is_plain(jinja: str) -> bool:
+    """Whether an answer without tools is text, and nothing else."""
+    return not tags(jinja).opening and not parser(jinja)
+
+
 def parser(jinja: str) -> str:
     """The built-in parser that reads answers in the template's form, if the generic ones cannot."""
     return HARMONY if "<|channel|>" in jinja else unread_calls(jinja)
@@ -100,9 +122,14 @@ def unread_calls(jinja: str) -> str:
 def answer_after(jinja: str, prompt: str, thoughts: str = "") -> str:
     """What makes the rendered prompt go on with the answer, behind what was thought already."""
     form = _form(jinja)
+    if thoughts:
+        return thoughts_after(jinja, prompt, thoughts) + (form.closing if form else "\n\n")
     if form is None:
         return ""
-    is_open = prompt.rstrip().endswith(form.opening.strip())
-    if thoughts:
-        return ("" if is_open else form.opening) + thoughts + form.closing
-    return form.closing if is_open else form.answer
+    return form.closing if form.is_open_in(prompt) else form.answer
+
+
+def thoughts_after(jinja: str, prompt: str, thoughts: str) -> str:
+    """What makes the rendered prompt go on with the thinking."""
+    form = _form(jinja)
+    return thoughts if form is None or form.is_open_in(prompt) else form.opening + thoughts

@@ -36,6 +36,9 @@ MAX_PARTS = 20_000
 MAX_SCANS = 64
 """Of a progressive JPEG; ten are usual."""
 
+_PLAIN_BMP = (0, 3)
+"""Compressions of a BMP that are none: plain colours, and plain ones with their own bit masks."""
+
 _JPEG_MARKER = re.compile(rb"\xff{1,8}[^\x00\x01\xd0-\xd8\xff]")
 """One that begins a segment or ends the picture. The others stand within scans, as does 0xFF 0x00 for the byte 0xFF."""
 
@@ -51,20 +54,20 @@ class Media:
 
 def check_media(data: bytes) -> Media:
     """Check the bytes of a file. What the engine does not read comes out in another form, all else as it came in:
-    WebP and GIF as a PNG of their first frame, MP3 without what stands around its sound.
+    WebP, GIF and BMP as a PNG of their first frame, MP3 without what stands around its sound.
 
     The first bytes alone tell the type. Raises BadRequest `invalid image input: <reason>`, also for sounds.
     """
     match _form(data):
         case "jpeg":
             return Media("image", "image/jpeg", _decoded("jpeg", data))
-        case "png" | "gif" | "webp" as picture:
+        case "png" | "gif" | "webp" | "bmp" as picture:
             return Media("image", "image/png", _decoded(picture, data))
         case "wav":
             return Media("audio", "audio/wav", _parsed_wav(data))
         case "mp3":
             return Media("audio", "audio/mpeg", _parsed_mp3(data))
-    raise _invalid("neither a picture (JPEG, PNG, WebP, GIF) nor a sound (WAV, MP3)" if data else "empty")
+    raise _invalid("neither a picture (JPEG, PNG, WebP, GIF, BMP) nor a sound (WAV, MP3)" if data else "empty")
 
 
 def kind_of(data: bytes) -> Literal["image", "audio"]:
@@ -72,13 +75,15 @@ def kind_of(data: bytes) -> Literal["image", "audio"]:
     return "audio" if _form(data) in ("wav", "mp3") else "image"
 
 
-def _form(data: bytes) -> Literal["jpeg", "png", "gif", "webp", "wav", "mp3", ""]:
+def _form(data: bytes) -> Literal["jpeg", "png", "gif", "webp", "bmp", "wav", "mp3", ""]:
     if data.startswith(b"\xff\xd8\xff"):
         return "jpeg"
     if data.startswith(b"\x89PNG\r\n\x1a\n"):
         return "png"
     if data.startswith((b"GIF87a", b"GIF89a")):
         return "gif"
+    if data.startswith(b"BM"):
+        return "bmp"
     if data.startswith(b"RIFF"):
         return {b"WEBP": "webp", b"WAVE": "wav"}.get(data[8:12], "")  # type: ignore[return-value]
     if data.startswith(b"ID3") or (data[:1] == b"\xff" and data[1:2] >= b"\xe0"):
@@ -98,7 +103,7 @@ def _check_bytes(data: bytes, limit_bytes: int) -> None:
 # --- pictures -------------------------------------------------------------------------------------------------------
 
 
-def _decoded(picture: Literal["jpeg", "png", "gif", "webp"], data: bytes) -> bytes:
+def _decoded(picture: Literal["jpeg", "png", "gif", "webp", "bmp"], data: bytes) -> bytes:
     """The file to send. Its structure and its size in pixels are looked at before its pixels are."""
     _check_bytes(data, MAX_IMAGE_BYTES)
     with _in_our_words():
@@ -109,6 +114,8 @@ def _decoded(picture: Literal["jpeg", "png", "gif", "webp"], data: bytes) -> byt
                 _walk_png(data)
             case "gif":
                 _walk_gif(data)
+            case "bmp":
+                _check_bmp(data)
             case "webp":  # its decoder takes memory for the whole canvas when it is opened
                 _check_pixels(*_webp_size(data))
         with _open(picture, data) as image:
@@ -130,6 +137,7 @@ def _in_our_words() -> Iterator[None]:
 
 def _open(picture: str, data: bytes) -> ImageFile:
     """Pillow's reader of one format: unlike `Image.open` it tries no other, nor formats that build upon this one."""
+    from PIL.BmpImagePlugin import BmpImageFile
     from PIL.GifImagePlugin import GifImageFile
     from PIL.JpegImagePlugin import JpegImageFile
     from PIL.PngImagePlugin import PngImageFile
@@ -140,6 +148,7 @@ def _open(picture: str, data: bytes) -> ImageFile:
     warnings.filterwarnings("error", module=r"PIL\.")
     warnings.filterwarnings("ignore", module=r"PIL\.TiffImagePlugin")
     readers: dict[str, Callable[[io.BytesIO], ImageFile]] = {
+        "bmp": BmpImageFile,
         "gif": GifImageFile,
         "jpeg": JpegImageFile,
         "png": PngImageFile,
@@ -209,6 +218,13 @@ def _walk_gif(data: bytes) -> None:
             at += 2
         else:
             return
+
+
+def _check_bmp(data: bytes) -> None:
+    """Pillow unpacks run lengths in Python, which takes seconds for a picture full of short ones; few write them."""
+    (header_bytes,) = struct.unpack_from("<I", data, 14)
+    if header_bytes >= 40 and struct.unpack_from("<I", data, 30)[0] not in _PLAIN_BMP:
+        raise _invalid("compressed BMP pictures are not supported")
 
 
 def _webp_size(data: bytes) -> tuple[int, int]:

@@ -24,6 +24,11 @@ def visible_tokens(tags: Tags, *, named: str, thinks: bool, calls: bool) -> list
     return [*families.visible_tokens(named)] or tags.visible_tokens(thinks=thinks, calls=calls)
 
 
+def reads_any_call(named: str) -> bool:
+    """Whether calls are read by the tag that the template shows: no built-in parser has a say."""
+    return named not in (PASS_THROUGH, "harmony", *families.FAMILIES)
+
+
 def choose_parsers(
     tags: Tags,
     prompt: str,

@@ -2,7 +2,7 @@
 
 Source: modelfile-templates §6.4, §7.3, §7.4. The engine's events go in one by one; what the template says about tags
 and what the request asked for is settled when the parsers are made. `Tidy` is for what the
-engine has read itself.
+engine has read itself, `Unthinking` for that when no thinking was wanted.
 """
 
 from __future__ import annotations
@@ -166,3 +166,25 @@ class Tidy:
             text = "" if self._thought else text
             self._begins_thinking = bool(text)
         return [replace(event, text=text)] if text or event.logprobs else []
+
+
+class Unthinking:
+    """Leaves out thinking that nobody asked for, unless there is nothing else.
+
+    A template that opens the thinking whatever it is told makes a model's whole answer look like it.
+    """
+
+    def __init__(self) -> None:
+        self._left_out: list[str] = []
+        self._has_answer = False
+
+    def feed(self, event: Event) -> list[Event]:
+        match event:
+            case Thinking():
+                self._left_out.append(event.text)
+                return []
+            case Done(reason="stop") if self._left_out and not self._has_answer:
+                return [Text("".join(self._left_out)), event]
+            case Text() | ToolCall():
+                self._has_answer = self._has_answer or not isinstance(event, Text) or bool(event.text)
+        return [event]

@@ -22,6 +22,10 @@ MAX_CONTEXTS_PREDICTED = 10
 """An open-ended answer ends after this many context windows: with context shift it would never end by itself."""
 
 
+RANDOM_SEED = 2**32 - 1
+"""The engine has 32 bits for a seed, and this value asks for a random one."""
+
+
 def assemble(system: str, stored: Sequence[Message], asked: Sequence[Message]) -> tuple[Message, ...]:
     """The conversation that a chat request stands for: model SYSTEM, model MESSAGEs, then what was sent.
 
@@ -71,14 +75,19 @@ async def fit(messages: Sequence[Message], limit_tokens: int, count: Callable[[i
     return high
 
 
-def sampling(options: Mapping[str, Any], ctx_tokens: int) -> dict[str, Any]:
-    """The sampling part of every engine request. Zero values are sent too: absent means the engine's own default."""
-    predict = options["num_predict"]
+def sampling(options: Mapping[str, Any], ctx_tokens: int, engine_keeps: int = 0) -> dict[str, Any]:
+    """The sampling part of every engine request. Zero values are sent too: absent means the engine's own default.
+
+    `engine_keeps` is that default for `num_keep`. Numbers that only we understand are put in the engine's words.
+    """
+    predict, seed = options["num_predict"], options["seed"]
+    keep = max(-1, min(options["num_keep"], ctx_tokens))
+    last = options["repeat_last_n"]
     bound = MAX_CONTEXTS_PREDICTED * ctx_tokens
     body: dict[str, Any] = {
         "stream": True,
         # a reused prompt gives other last bits, hence another text for one seed
-        "cache_prompt": not (options["seed"] >= 0 and options["temperature"] > 0),
+        "cache_prompt": not (seed >= 0 and options["temperature"] > 0),
         "n_predict": bound if predict <= 0 or predict > bound else predict,
         **{
             name: options[name]
@@ -88,15 +97,15 @@ def sampling(options: Mapping[str, Any], ctx_tokens: int) -> dict[str, Any]:
                 "top_p",
                 "min_p",
                 "repeat_penalty",
-                "repeat_last_n",
                 "frequency_penalty",
                 "presence_penalty",
-                "seed",
             )
         },
+        "repeat_last_n": ctx_tokens if last < 0 else min(last, ctx_tokens),
+        "seed": seed % RANDOM_SEED if seed >= 0 else -1,
     }
-    if options["num_keep"]:
-        body["n_keep"] = options["num_keep"]
+    if keep or engine_keeps:
+        body["n_keep"] = keep
     if options["typical_p"]:
         body["typical_p"] = options["typical_p"]
     if options["stop"]:
@@ -231,11 +240,12 @@ def completion_constraint(format: str | Mapping[str, Any] | None) -> dict[str, A
     return schema.for_completion({"type": "object"} if isinstance(format, str) else format)
 
 
-def logprob_fields(*, wanted: bool, top: int, chat: bool) -> dict[str, Any]:
-    """How to ask for log-probabilities; the engine gives none for n = 0."""
-    if not wanted:
-        return {}
-    return {"logprobs": True, "top_logprobs": max(top, 1)} if chat else {"n_probs": max(top, 1)}
+def logprob_fields(*, wanted: bool, top: int) -> dict[str, Any]:
+    """How to ask for log-probabilities; the engine gives none for n = 0.
+
+    In its chat as well: under OpenAI's names for it, it refuses them in a stream with tools.
+    """
+    return {"n_probs": max(top, 1)} if wanted else {}
 
 
 def cut_tokens(tokens: Sequence[int], ctx_tokens: int, keep: int, *, adds_bos: bool) -> list[int]:

@@ -2,7 +2,8 @@
 
 Source: modelfile-templates §6.2 to §6.4. A call is a JSON object and the name of a tool, in whatever way a model puts
 the two together. Text that looked like a call and is none comes back as text. What we mend (§6.3 [+]): where an object
-says `name`, that is the name that counts; and an object that is no call never becomes the arguments of the next one.
+says `name`, that is the name that counts; `tool_name` and the like (Command R) are no arguments; and an object that is
+no call never becomes the arguments of the next one.
 """
 
 from __future__ import annotations
@@ -22,10 +23,14 @@ from .tags import begun
 MAX_REJECTED = 1_000
 """Objects in a row that are no calls, after which there will be none: answers call tools a few times."""
 
+BARE_TAGS = ("{", "[")
+"""Tags that are none: calls begin with their JSON."""
+
 ID_CHARACTERS = "abcdefghijklmnopqrstuvwxyz0123456789"
 ID_LENGTH = 8
 
 _PIECE = re.compile(r"<[^>]*>|\[[^]]*\]")
+_ARGUMENTS = frozenset({"arguments", "parameters"})
 _UNREADABLE = (ValueError, RecursionError)
 """What decoding raises: bad JSON, half a surrogate pair, a thousand levels."""
 
@@ -41,9 +46,8 @@ def clean_tag(tag: str) -> str:
 
 
 def visible_tokens(tag: str) -> list[str]:
-    """The special token that a tag begins with; the engine must be asked to show it (§6.4)."""
-    piece = _PIECE.match(clean_tag(tag))
-    return [piece[0]] if piece else []
+    """The special tokens that a tag may consist of; the engine must be asked to show them (§6.4)."""
+    return _PIECE.findall(clean_tag(tag))
 
 
 class Names:
@@ -108,7 +112,7 @@ class ToolParser:
     ) -> None:
         self._names = Names(names)
         self._tag = clean_tag(tag)
-        self._is_bare = self._tag in ("{", "[")
+        self._is_bare = self._tag in BARE_TAGS
         self._new_id = new_id
         self._max_calls = max_calls
         self._state = _State.LOOKING
@@ -276,7 +280,10 @@ class _Said:
 
 
 def _said(value: dict[str, Any], tool: str | None) -> _Said | None:
-    """The first object, from the outside in, that has a `name`, or a key that is the tool's; None: there is none."""
+    """The first object, from the outside in, that speaks of a call; None: there is none.
+
+    It has a `name`, or a key that is the tool's, or else it has arguments and is about the tool: `"tool_name": "add"`.
+    """
     waiting: list[Any] = [value]
     while waiting:
         part = waiting.pop()
@@ -287,6 +294,8 @@ def _said(value: dict[str, Any], tool: str | None) -> _Said | None:
                 return _Said(name if isinstance(name, str) else "", arguments)
             if tool is not None and tool in part:
                 return _Said(tool, _as_object(part[tool]))
+            if tool is not None and tool in part.values() and not _ARGUMENTS.isdisjoint(part):
+                return _Said(tool, _as_object(part.get("arguments", part.get("parameters"))))
             part = list(part.values())
         if isinstance(part, list):
             waiting += reversed(part)

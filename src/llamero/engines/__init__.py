@@ -46,6 +46,8 @@ class LoadPlan:
     """Bound of the engine's own cache of old prompts; its default of 8 GiB is never wanted."""
     chat_template: str = ""
     """Jinja to use instead of the one in the file; empty: the file's own."""
+    spare_template: str = ""
+    """Jinja to use when the engine refuses the one in the file; empty: there is nothing to refuse."""
     fit: bool = False
     """Let the engine fit layers into GPU memory; off without GPUs, where it costs load time."""
 
@@ -82,6 +84,10 @@ class MemoryUse:
 
 class Engine(Protocol):
     """One loaded model."""
+
+    @property
+    def plan(self) -> LoadPlan:
+        """What it was started with in the end: its chat template may be the spare one of the plan that was wanted."""
 
     @property
     def endpoint(self) -> Endpoint: ...

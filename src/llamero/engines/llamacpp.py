@@ -23,7 +23,7 @@ from typing import Any
 
 import msgspec
 
-from ..errors import LoadFailed, OutOfMemory
+from ..errors import LoadFailed, OutOfMemory, TemplateRefused
 from . import Endpoint, LoadPlan, MemoryUse, Progress
 from .memory import MemoryReport, says_out_of_memory
 from .process import Process, describe_exit
@@ -40,6 +40,10 @@ HEALTH_TIMEOUT_S = 0.2
 
 SIGN_OF_LIFE_BYTES = 2**20
 """Taken in since the last look, they count like a line of output: this engine prints nothing while it reads weights."""
+
+MOST_FILES_TAKEN_IN = 3
+"""Times the size of its file that an engine takes in while it loads, a generous figure. One that grows on does not read
+weights: its chat template is at work, which may never end."""
 
 OUT_OF_MEMORY_S = 0.25
 """Silence after an out-of-memory line until it counts: the engine may say next that it tries again with less."""
@@ -64,6 +68,8 @@ ERROR_MARKS = (
 
 REQUEST_REFUSED = ("send_error", "got exception", "llg error")
 """One client's mistake, with that client's words: they say nothing about the engine and are for nobody else to read."""
+
+TEMPLATE_REFUSED = "chat template parsing error"
 
 RECOVERABLE = "retrying without pipeline parallelism"
 
@@ -110,13 +116,14 @@ class LlamaCpp:
         self.wire = Wire(self, request_timeout_s=settings.request_timeout_s)
         self._process: Process | None = None
         self._errors: list[str] = []
+        self._refuses_template = False
         paths = (plan.model, *plan.projectors, *plan.adapters, self.endpoint.socket or self._folder)
         folders = {re.escape(os.path.join(os.path.dirname(path), "")) for path in paths}
         self._private = re.compile("|".join([*folders, _PRIVATE]))
 
     @classmethod
     async def start(cls, plan: LoadPlan, settings: LlamaCppSettings, progress: Progress = _unheard) -> LlamaCpp:
-        """Spawn the child and wait until it answers. Raises LoadFailed or OutOfMemory; nothing is left running then."""
+        """Spawn the child and wait until it answers. Raises LoadFailed; nothing is left running then."""
         try:
             engine = cls(plan, settings)
         except OSError as error:
@@ -191,6 +198,7 @@ class LlamaCpp:
             return
         log.debug("engine pid=%d %s", self.pid, line)
         self._report.feed(line)
+        self._refuses_template = self._refuses_template or TEMPLATE_REFUSED in line
         if RECOVERABLE in line:
             self._errors.clear()
         elif _is_error(line):
@@ -213,7 +221,8 @@ class LlamaCpp:
             heard_s = max(heard_s, process.last_output_s)
             if health == "loading" and not loading:
                 loading, heard_s = True, now_s
-            if (bytes_now := process.bytes_taken_in) >= taken_bytes + SIGN_OF_LIFE_BYTES:
+            bytes_now = min(process.bytes_taken_in, MOST_FILES_TAKEN_IN * self._file_bytes)
+            if bytes_now >= taken_bytes + SIGN_OF_LIFE_BYTES:
                 taken_bytes, heard_s = bytes_now, now_s
                 progress(min(0.99, taken_bytes / max(1, self._file_bytes)))
             if self._errors and says_out_of_memory(self._errors[-1]) and now_s - heard_s > OUT_OF_MEMORY_S:
@@ -227,9 +236,12 @@ class LlamaCpp:
     def _failure(self, what: str, separator: str) -> LoadFailed:
         assert self._process is not None
         words = self._without_paths(self._errors or list(self._process.tail)[-3:])
-        return (OutOfMemory if says_out_of_memory(words) else LoadFailed)(
-            f"{what}{separator}{words}" if words else what
-        )
+        kind = LoadFailed
+        if self._refuses_template:
+            kind = TemplateRefused
+        elif says_out_of_memory(words):
+            kind = OutOfMemory
+        return kind(f"{what}{separator}{words}" if words else what)
 
     def _without_paths(self, lines: Sequence[str]) -> str:
         return self._private.sub("", "\n".join(lines))[-MAX_ERROR_CHARS:]

@@ -19,7 +19,7 @@ import aiohttp
 import msgspec
 from msgspec import Meta
 
-from ..errors import AnswerUnreadable, ContextTooLong, EngineDied, EngineError, EngineGone
+from ..errors import AnswerUnreadable, ContextTooLong, EngineDied, EngineError, EngineGone, EngineSlow
 from ..messages import Done, Event, Logprob, Text, Thinking, ToolCall, Usage
 from . import Engine
 from .ledger import HALF, Entry, Ledger
@@ -112,8 +112,14 @@ class _Failure(msgspec.Struct):
     type: str = ""
 
 
+class _Verbose(msgspec.Struct):
+    stopping_word: str = ""
+
+
 class _ChatChunk(msgspec.Struct):
     choices: list[_Choice] = []
+    verbose: _Verbose | None = msgspec.field(default=None, name="__verbose")
+    """In the last chunks, when the body asked for it."""
     timings: _Timings | None = None
     error: _Failure | None = None
 
@@ -127,6 +133,7 @@ class _CompletionChunk(msgspec.Struct):
     """Of the prompt."""
     stop: bool = False
     stop_type: str = ""
+    stopping_word: str = ""
     completion_probabilities: list[Entry] = []
     timings: _Timings | None = None
     error: _Failure | None = None
@@ -170,6 +177,10 @@ class _Properties(msgspec.Struct):
 _T = TypeVar("_T")
 _chat_decoder = msgspec.json.Decoder(_ChatChunk)
 _completion_decoder = msgspec.json.Decoder(_CompletionChunk)
+
+
+def _unheard(usage: Usage) -> None:
+    """A usage that nobody asked for."""
 
 
 class Wire:
@@ -272,46 +283,63 @@ class Wire:
                 if len(parts) > limit_bytes:
                     raise EngineError("llama-server reply exceeded its size limit")
         except TimeoutError as error:
-            raise EngineError(TOO_LONG) from error
+            raise EngineSlow(TOO_LONG) from error
         except (aiohttp.ClientError, OSError) as error:
             raise await self._cut_off() from error
         return bytes(parts)
 
     # --- streams ---------------------------------------------------------------------------------------------------
 
-    async def chat(self, body: dict[str, Any], *, top_logprobs: int = 0) -> AsyncGenerator[Event, None]:
+    async def chat(
+        self, body: dict[str, Any], *, top_logprobs: int = 0, on_usage: Callable[[Usage], None] = _unheard
+    ) -> AsyncGenerator[Event, None]:
         """Run `/v1/chat/completions`; the engine renders the template and tells thinking and tool calls apart.
+
+        With `timings_per_token` in the body, `on_usage` hears the usage so far before each event.
 
         Raises AnswerUnreadable, after all that could be read, when the model did not keep to the template's form.
         """
         calls = _ToolCalls()
         reason: str | None = None
+        stopped_by = ""
         usage = Usage()
         told = 0
         async with aclosing(self._events("/v1/chat/completions", body)) as events:
             async for data in events:
                 chunk = _decode(_chat_decoder, data)
                 if chunk.error is not None:
+                    error = self._reported(chunk.error, AnswerUnreadable)
                     for event in calls.finish():
-                        yield event
-                    raise self._reported(chunk.error, AnswerUnreadable)
+                        if isinstance(error, AnswerUnreadable) and isinstance(event, Text):
+                            error.begun += event.text
+                        else:
+                            yield event
+                    raise error
+                if chunk.verbose is not None:
+                    stopped_by = chunk.verbose.stopping_word
+                if chunk.timings is not None:
+                    usage = chunk.timings.usage
+                    on_usage(usage)
                 for choice in chunk.choices:
                     for event in _chat_events(choice, calls, top_logprobs):
                         told += len(event.logprobs) if isinstance(event, Text | Thinking) else 0
                         yield event
                     reason = choice.finish_reason or reason
-                if chunk.timings is not None:
-                    usage = chunk.timings.usage
         if reason is None:
             raise await self._unfinished()
         for event in calls.finish():
             yield event
-        missing = usage.predicted_tokens - told if body.get("logprobs") else 0
+        missing = usage.predicted_tokens - told if body.get("n_probs") else 0
         warnings = (NO_LOGPROBS.format(missing),) if missing > UNTOLD_ENDS else ()
-        yield Done("length" if reason == "length" else "stop", usage, warnings)
+        yield Done("length" if reason == "length" else "stop", usage, warnings, stopped_by)
 
     async def complete(
-        self, body: dict[str, Any], *, top_logprobs: int = 0, is_over: Callable[[], bool] = lambda: False
+        self,
+        body: dict[str, Any],
+        *,
+        top_logprobs: int = 0,
+        is_over: Callable[[], bool] = lambda: False,
+        on_usage: Callable[[Usage], None] = _unheard,
     ) -> AsyncGenerator[Event, None]:
         """Run `/completion` on a prompt that somebody else rendered.
 
@@ -332,12 +360,13 @@ class Wire:
                 logprobs: tuple[Logprob, ...] = ()
                 for entry in chunk.completion_probabilities:
                     logprobs += await ledger.add(entry, chunk.content, chunk.tokens_predicted)
-                if chunk.content or logprobs:
-                    yield Text(chunk.content, logprobs)
                 if chunk.timings is not None:
                     usage = chunk.timings.usage
+                    on_usage(usage)
+                if chunk.content or logprobs:
+                    yield Text(chunk.content, logprobs)
                 if chunk.stop:
-                    done = Done("length" if chunk.stop_type == "limit" else "stop", usage)
+                    done = Done("length" if chunk.stop_type == "limit" else "stop", usage, (), chunk.stopping_word)
                     continue
                 if first_ns == began_ns:
                     first_ns = time.monotonic_ns()
@@ -383,7 +412,7 @@ class Wire:
                         elif line.startswith(b"error: "):
                             yield b'{"error":' + line[7:] + b"}"
             except TimeoutError as error:
-                raise EngineError(TOO_LONG) from error
+                raise EngineSlow(TOO_LONG) from error
             except (aiohttp.ClientError, OSError) as error:
                 raise await self._cut_off() from error
 
@@ -401,7 +430,7 @@ class Wire:
         try:
             response = await self._session.request(method, path, allow_redirects=False, **more)
         except TimeoutError as error:
-            raise EngineError(TOO_LONG) from error
+            raise EngineSlow(TOO_LONG) from error
         except (aiohttp.ClientError, OSError) as error:
             was_dying = time.monotonic() - sent_at < TEARDOWN_S
             died = await self._broken(DIED)

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections.abc import Callable
+from dataclasses import replace
 
 from ..engines import Engine, MemoryUse, Progress
 from ..engines.devices import Gpu, read_memory
 from ..engines.llamacpp import LlamaCpp, LlamaCppSettings
+from ..errors import TemplateRefused
 from .plan import Machine, Wanted
+
+log = logging.getLogger(__name__)
 
 UNLIMITED = 1 << 62
 """What LLAMERO_SKIP_RAM_CHECK makes of the free memory."""
@@ -23,9 +28,22 @@ class LocalEffects:
         self._skip_ram_check = skip_ram_check
         self.gpus: tuple[Gpu, ...] = ()
         """Filled in by whoever probed them; none until then."""
+        self._refused: set[str] = set()
+        """Keys of files whose own chat template the engine cannot use: loaded once more, they fail but once."""
 
     async def start(self, wanted: Wanted, progress: Progress) -> Engine:
-        return await LlamaCpp.start(wanted.plan, self._settings, progress)
+        """Load. A file whose own chat template the engine refuses gets the spare one (modelfile-templates §3.5)."""
+        plan = wanted.plan
+        if plan.spare_template and plan.key in self._refused:
+            plan = replace(plan, chat_template=plan.spare_template)
+        try:
+            return await LlamaCpp.start(plan, self._settings, progress)
+        except TemplateRefused as error:
+            if plan.chat_template or not plan.spare_template:
+                raise
+            log.warning("the chat template in %s cannot be used, another takes its place: %s", plan.model.name, error)
+            self._refused.add(plan.key)
+        return await self.start(wanted, progress)
 
     async def stop(self, engine: Engine) -> None:
         await engine.stop()

@@ -7,6 +7,9 @@ from ..store.manifests import PROJECTOR
 from ..store.models import Model
 from .plan import ModelFacts
 
+CHATML = "chatml"
+"""The engine's own chat template, by its name there."""
+
 
 def facts_of(model: Model) -> ModelFacts:
     """The figures of a model's GGUF header. Raises BadRequest for a model that has no GGUF to run."""
@@ -38,4 +41,5 @@ def facts_of(model: Model) -> ModelFacts:
         is_embedder=gguf.has("pooling_type"),
         has_vision="vision" in model.capabilities,
         chat_template=model.bundled_jinja,
+        spare_template=(model.spare_jinja or CHATML) if model.jinja else "",
     )

@@ -83,6 +83,8 @@ class ModelFacts:
     has_vision: bool = False
     chat_template: str = ""
     """Jinja for a file that has none that is of use; empty: the engine takes the file's own."""
+    spare_template: str = ""
+    """Jinja for when the engine refuses the file's own."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -155,6 +157,7 @@ def want(
         keep_tokens=max(0, min(ctx, options["num_keep"])),
         cache_ram_mib=int(min(512, machine.ram_total_bytes * 0.05 / 2**20)),
         chat_template=facts.chat_template,
+        spare_template=facts.spare_template,
         fit=machine.has_gpu,
     )
     if options["draft_num_predict"]:

@@ -59,7 +59,7 @@ async def _answer(
     first = await anext(steps)
     if isinstance(first, Loaded | Rendered):
         await steps.aclose()  # gives the lease back before the client can ask for the next thing
-        return Response(writer.single(first), media_type=JSON)
+        return with_headers(Response(writer.single(first), media_type=JSON), warning_headers(first.warnings))
     assert isinstance(first, Started)
     headers = warning_headers(first.warnings)
     if stream:

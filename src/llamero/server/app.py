@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import secrets
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 
@@ -19,7 +20,8 @@ from ..durations import MINUTE, SECOND, format_duration
 from ..errors import Cancelled, EngineError, LlameroError, LoadFailed, MethodNotAllowed, TooLarge
 from .answers import BARE_JSON, JSON, warning_headers, with_headers
 from .guard import Guard
-from .routes import NATIVE_ERRORS, Match, Route, Routes, allow
+from .inflate import inflated
+from .routes import NATIVE_ERRORS, ErrorShape, Match, Route, Routes, allow
 from .streams import STOPPING
 
 log = logging.getLogger(__name__)
@@ -94,7 +96,11 @@ class App:
         """The reply of a route, with what `bodies.read` found to warn of: on errors too, which it may explain."""
         request.scope["path_params"] = match.parameters
         request.state.warnings = list[str]()
+        request.state.id = new_request_id()
+        request.state.errors = match.route.errors  # a handler may find that its client speaks another dialect
         response = await self._handle(request, match.route)
+        if id_header := request.state.errors.id_header:
+            response.headers[id_header] = request.state.id
         return with_headers(response, warning_headers(request.state.warnings))
 
     async def _handle(self, request: Request, route: Route) -> Response:
@@ -103,16 +109,19 @@ class App:
             if route.upload is not None:
                 return await route.upload(request)
             assert route.handler is not None
-            return await route.handler(request, await _body(request, route.body_limit_bytes))
+            body = await _body(request, route.body_limit_bytes)
+            if route.inflates:
+                body = await inflated(body, request.headers.get("content-encoding", ""), route.body_limit_bytes)
+            return await route.handler(request, body)
         except LlameroError as error:
-            return _error(error, route, bare=_replaces_first_line(error))
+            return _error(error, request, bare=route.bare_json_errors or _replaces_first_line(error))
         except ClientDisconnect:
-            return _error(Cancelled(), route)
+            return _error(Cancelled(), request, bare=route.bare_json_errors)
         except asyncio.CancelledError:
-            return _error(STOPPING, route)  # uvicorn ends what outlives its time to stop
+            return _error(STOPPING, request, bare=route.bare_json_errors)  # uvicorn ends what outlives its time to stop
         except Exception:
             log.exception("a request failed unexpectedly: %s %s", route.method, route.path)
-            return _error(LlameroError("internal server error"), route)
+            return _error(LlameroError("internal server error"), request, bare=route.bare_json_errors)
 
     def _no_route(self, scope: Scope, path: str, methods: dict[str, Match]) -> Response:
         method = scope["method"]
@@ -120,7 +129,7 @@ class App:
             error = MethodNotAllowed(allow(methods))
             route = next(iter(methods.values())).route
             if route.errors is not NATIVE_ERRORS:
-                return _error(error, route)
+                return _written(error, route.errors, new_request_id(), bare=True)
             return _bare(error.status, b"405 method not allowed", "text/plain", error.headers)
         if (target := self._routes.elsewhere(method, path)) is not None:
             query = scope["query_string"].decode("latin-1")
@@ -129,7 +138,17 @@ class App:
                 return _bare(307, b"", None, {"Location": location})
             link = f'<a href="{_attribute(location)}">Moved Permanently</a>.\n\n'.encode()
             return _bare(301, link, "text/html; charset=utf-8", {"Location": location})
+        shape = self._routes.errors(path)
+        if shape.not_found is not None:
+            request_id = new_request_id()
+            body = shape.not_found(method, path, request_id)
+            return _bare(404, body, BARE_JSON, {shape.id_header: request_id})
         return _bare(404, b"404 page not found", "text/plain")
+
+
+def new_request_id() -> str:
+    """In Anthropic's form, which is as good as any."""
+    return f"req_{secrets.token_hex(12)}"
 
 
 def _attribute(text: str) -> str:
@@ -155,12 +174,15 @@ def _replaces_first_line(error: LlameroError) -> bool:
     return isinstance(error, EngineError) and not isinstance(error, LoadFailed)
 
 
-def _error(error: LlameroError, route: Route, *, bare: bool = False) -> Response:
-    headers = dict(error.headers)
+def _error(error: LlameroError, request: Request, *, bare: bool) -> Response:
+    return _written(error, request.state.errors, request.state.id, bare=bare)
+
+
+def _written(error: LlameroError, shape: ErrorShape, request_id: str, *, bare: bool) -> Response:
+    headers = {**shape.headers(error), **({shape.id_header: request_id} if shape.id_header else {})}
     if isinstance(error, TooLarge):
         headers["Connection"] = "close"  # the rest of the body is not worth reading
-    content_type = BARE_JSON if bare or route.bare_json_errors else JSON
-    return _bare(error.status, route.errors.write(error), content_type, headers)
+    return _bare(shape.status(error), shape.write(error, request_id), BARE_JSON if bare else JSON, headers)
 
 
 def _bare(status: int, body: bytes, content_type: str | None, headers: Mapping[str, str] | None = None) -> Response:

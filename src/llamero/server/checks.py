@@ -18,7 +18,7 @@ from ..store.models import Model
 
 
 def check_thinking(request: GenerationRequest, model: Model) -> None:
-    if request.think and "thinking" not in model.capabilities:
+    if request.think and "thinking" not in model.capabilities and not request.is_thinking_optional:
         hint = ""
         if model.config.model_family == "qwen3" or model.name.model == "deepseek-r1":
             hint = ". Pull the model again to get the latest version with full thinking support"
@@ -27,9 +27,10 @@ def check_thinking(request: GenerationRequest, model: Model) -> None:
 
 def think_of(request: GenerationRequest, model: Model) -> Think:
     """What to tell the template: a thinking model thinks unless it is told not to."""
-    if request.think is None and "thinking" in model.capabilities:
+    can = "thinking" in model.capabilities
+    if request.think is None and can:
         return True
-    return request.think
+    return None if request.is_thinking_optional and not can else request.think
 
 
 def check_capabilities(asked_as: str, model: Model, action: str, needed: Sequence[str]) -> None:

@@ -10,7 +10,7 @@ import asyncio
 import dataclasses
 import secrets
 from abc import ABC, abstractmethod
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
 from functools import partial
@@ -22,7 +22,7 @@ from ..chat.media import Media, check_media
 from ..chat.pipeline import Reader
 from ..chat.tools import call_id
 from ..engines.wire import Wire
-from ..messages import Event, Message, Text, Think, ToolCall
+from ..messages import Event, Message, Text, Think, ToolCall, Usage
 from .checks import Constraint
 
 Events = AsyncGenerator[Event, None]
@@ -71,10 +71,24 @@ class Asked:
     constraint: Constraint = field(default_factory=Constraint)
     logprobs: bool = False
     top_logprobs: int = 0
+    on_usage: Callable[[Usage], None] | None = None
+    """Hears what the prompt cost, before the first event."""
 
-    def body(self, *, chat: bool) -> dict[str, Any]:
+    def after(self, tokens: int) -> Asked:
+        """The rest of it, behind an answer's first `tokens`."""
+        left = max(1, self.sampling["n_predict"] - tokens)
+        return dataclasses.replace(self, sampling={**self.sampling, "n_predict": left})
+
+    def body(self) -> dict[str, Any]:
         """The part of an engine's request that the conversation does not change."""
-        return {**self.sampling, **prompt.logprob_fields(wanted=self.logprobs, top=self.top_logprobs, chat=chat)}
+        fields = {**self.sampling, **prompt.logprob_fields(wanted=self.logprobs, top=self.top_logprobs)}
+        return fields | ({"timings_per_token": True} if self.on_usage else {})
+
+    @property
+    def hearing(self) -> dict[str, Any]:
+        """What the wire is told besides."""
+        hears = {"on_usage": self.on_usage} if self.on_usage else {}
+        return {"top_logprobs": self.top_logprobs, **hears}
 
 
 class Dialogue(ABC):
@@ -110,23 +124,25 @@ class Dialogue(ABC):
 
     async def fit(self) -> bool:
         """Drop the oldest messages until the rest fits the window. False when that changes nothing."""
-        messages = self._talk.messages
-
-        async def count(start: int) -> int:
-            kept = prompt.kept(messages, start)
-            tokens = await self._wire.tokenize(await self._render(_without_images(kept)), add_special=True)
-            return len(tokens) + pictures.image_tokens(
-                self._counted(kept, start), has_projector=self._window.has_projector
-            )
-
-        before = self._dropped
+        messages, before = self._talk.messages, self._dropped
         # one token at least must be left for an answer; the engine refuses a prompt that fills its window
-        self._dropped = await prompt.fit(messages, self._window.ctx_tokens - 1, count)
+        self._dropped = await prompt.fit(messages, self._window.ctx_tokens - 1, self._count)
         # system messages among the dropped ones are moved, not lost
         lost = len(messages) - len(self.kept)
         if lost:
             self.warnings.append(f"the conversation is longer than the context: {lost} oldest messages left out")
         return self._dropped > before
+
+    async def count(self) -> int:
+        """Tokens of the prompt; pictures count as they do when it is shortened."""
+        return await self._count(self._dropped)
+
+    async def _count(self, start: int) -> int:
+        """Of the conversation without its first `start` messages."""
+        kept = prompt.kept(self._talk.messages, start)
+        tokens = await self._wire.tokenize(await self._render(_without_images(kept)), add_special=True)
+        counted = self._counted(kept, start)
+        return len(tokens) + pictures.image_tokens(counted, has_projector=self._window.has_projector)
 
     async def cut(self) -> bool:
         """Take tokens out of the middle of a prompt that is too long even so. False where that cannot be done."""
@@ -136,10 +152,12 @@ class Dialogue(ABC):
         self, prompt: Any, asked: Asked, constraint: Mapping[str, Any], reader: Reader, heard: list[str] | None = None
     ) -> Events:
         """One run on a prompt that is text, told apart by `reader`. `heard` collects the text as the model wrote it."""
-        body = {"prompt": prompt, **asked.body(chat=False), **constraint}
+        body = {"prompt": prompt, **asked.body(), **constraint}
+        if stops := asked.sampling.get("stop"):  # one that is a special token ends the answer only if it is shown
+            body["preserved_tokens"] = [*constraint.get("preserved_tokens", ()), *stops]
         if reader.may_end_early:
             body["timings_per_token"] = True
-        events = self._wire.complete(body, top_logprobs=asked.top_logprobs, is_over=lambda: reader.is_over)
+        events = self._wire.complete(body, is_over=lambda: reader.is_over, **asked.hearing)
         async with aclosing(events):
             async for event in events:
                 if heard is not None and isinstance(event, Text):

@@ -18,7 +18,8 @@ import msgspec
 from ..chat import jinja, pictures, prompt
 from ..chat.choice import must_call
 from ..chat.parsers import call_parser, choose_parsers, visible_tokens
-from ..chat.pipeline import Reader, Tidy
+from ..chat.pipeline import Parser, Reader, Tidy, Unthinking
+from ..chat.thinking import ThinkingSplitter
 from ..engines.wire import Wire
 from ..errors import AnswerUnreadable
 from ..messages import Done, Message, Text, Thinking, ToolCall, Usage
@@ -29,6 +30,11 @@ log = logging.getLogger(__name__)
 
 AS_TEXT = "the model did not keep to the form of its chat template: what it wrote is given as text"
 BROKEN_OFF = "the model did not keep to the form of its chat template: the rest of its answer could not be read"
+
+MAX_UNSEEN = 16
+"""Tokens of an answer that nobody is shown: the marks of its parts, and its end."""
+NOT_AGAIN = 64
+"""One token in so many may be gone when an answer's text is cut into tokens again."""
 
 MAX_PREAMBLE = 256
 """Pieces of text before a call that must come; after so many, the template is one that knows no calls."""
@@ -46,8 +52,7 @@ class EngineChat(Dialogue):
         self._template = template
         self._rest = rest
         self._tags = jinja.tags(template)
-        self._is_plain = not self._tags.opening and not jinja.parser(template)
-        """Whether an answer without tools is text, and nothing else."""
+        self._is_plain = jinja.is_plain(template) and not talk.think
         last = messages[-1]
         # an answer that is gone on with cannot be thought about first
         is_begun = last.role == "assistant" and not last.thinking
@@ -65,70 +70,112 @@ class EngineChat(Dialogue):
         tools = (msgspec.json.encode(tool).decode() for tool in self._talk.offered)
         return pictures.marked(self.kept, tools, rest=rest)
 
-    def answer(self, asked: Asked) -> Events:
+    async def answer(self, asked: Asked) -> Events:
+        told = Unthinking() if self._talk.think is False else Reader()
+        async with aclosing(self._runs(asked)) as events:
+            async for event in events:
+                for piece in told.feed(event):
+                    yield piece
+
+    def _runs(self, asked: Asked) -> Events:
         if self._talk.offered:
             if self._talk.choice.mode == "required":
                 return self._call(asked)
             if asked.constraint.is_set:
                 return self._call_or_answer(asked)
-        elif asked.constraint.grammar and self._tags.opening:
+        elif asked.constraint.grammar and (self._tags.opening or self._talk.think):
             return self._call_or_answer(asked)  # the engine's chat would apply it to the thinking as well
-        elif (asked.logprobs or asked.sampling.get("stop")) and self._is_plain:
+        elif self._is_plain and (asked.constraint.is_set or asked.logprobs or asked.sampling.get("stop")):
             # the engine's chat tells no token without text, and loses what a stop string might have begun with
             return self._write("", asked, asked.constraint.for_completion(), Reader())
         return self._chat(asked)
 
     # --- one run -----------------------------------------------------------------------------------------------------
 
-    async def _chat(self, asked: Asked, **tools: Any) -> Events:
+    async def _chat(self, asked: Asked) -> Events:
         """One run of the engine's chat. From where it cannot read the answer on, that is text."""
+        thoughts: list[str] = []
         said: list[str] = []
-        is_text = True
+        is_called = False
         try:
-            async with aclosing(self._read(asked, tools)) as events:
+            async with aclosing(self._read(asked)) as events:
                 async for event in events:
-                    if isinstance(event, Text):
-                        said.append(event.text)
-                    is_text = is_text and isinstance(event, Text)
+                    match event:
+                        case Thinking():
+                            thoughts.append(event.text)
+                        case Text():
+                            said.append(event.text)
+                        case ToolCall():
+                            is_called = True
+                        case Done() if not is_called and await self._lacks([*thoughts, *said], asked, event):
+                            raise AnswerUnreadable("the engine told only a part of it")
                     yield event
         except AnswerUnreadable as error:
             log.info("an answer is given as text: %s", error)
-            if not is_text:
+            text = "".join(said)
+            # nobody knows how the model wrote the call, or how far it came with a form that is for a whole answer
+            if is_called or (asked.constraint.is_set and text.strip()):
+                if error.begun:
+                    yield Text(error.begun)
                 yield Done("stop", Usage(), (BROKEN_OFF,))
                 return
-            async with aclosing(self._as_text("".join(said), asked)) as events:
+            rest = asked.after(len(thoughts) + len(said))
+            async with aclosing(self._as_text("".join(thoughts), text, rest)) as events:
                 async for event in events:
                     yield event
 
-    async def _read(self, asked: Asked, tools: Mapping[str, Any]) -> Events:
+    async def _lacks(self, told: Sequence[str], asked: Asked, done: Done) -> bool:
+        """Whether the engine swallowed a part of an answer: what it cannot read may be gone without an error."""
+        predicted = done.usage.predicted_tokens
+        unseen = MAX_UNSEEN + predicted // NOT_AGAIN + max(map(len, asked.sampling.get("stop", ())), default=0)
+        if predicted <= len(told) + unseen:
+            return False
+        return predicted > len(await self._wire.tokenize("".join(told))) + unseen
+
+    async def _read(self, asked: Asked) -> Events:
         """The engine's own events, without what a template leaves around its tags."""
-        offered = {**self._talk.choice.for_chat(self._talk.tools), **tools}
+        offered = self._talk.choice.for_chat(self._talk.tools)
         messages = self.kept
         if self._window.has_projector:
             messages = pictures.without_marker(messages, await self._wire.media_marker())
         body = {
             **prompt.template_body(messages, self._media, offered, self._arguments),
-            **asked.body(chat=True),
+            **asked.body(),
             **asked.constraint.for_chat(),
         }
+        if body.get("stop"):
+            body["verbose"] = True  # only so does the engine tell which of them ended the answer
         tidy = Tidy(self._tags.opening)
-        async with aclosing(self._wire.chat(body, top_logprobs=asked.top_logprobs)) as events:
+        async with aclosing(self._wire.chat(body, **asked.hearing)) as events:
             async for event in events:
                 for piece in tidy.feed(event):
-                    if not (isinstance(piece, Thinking) and self._talk.think is False):
-                        yield piece
+                    yield piece
 
-    async def _as_text(self, said: str, asked: Asked) -> Events:
-        """Go on behind `said`, with no form but the constraint. Only an answer from its beginning is looked into."""
-        text = await self.shown()
-        named = jinja.parser(self._template)
-        parsers = () if said else choose_parsers(
-            self._tags, text, new_id=new_id, named=named, tools=self._talk.tools, choice=self._talk.choice,
-            think=self._talk.think,
-        )  # fmt: skip
-        visible = visible_tokens(self._tags, named=named, thinks=bool(self._talk.think), calls=False)
+    async def _as_text(self, thoughts: str, said: str, asked: Asked) -> Events:
+        """Go on behind what was told, with no form but the constraint. What comes behind text is text."""
+        text, talk, named = await self.shown(), self._talk, jinja.parser(self._template)
+        parsers: tuple[Parser, ...] = ()
+        begun = said
+        if said and thoughts:
+            begun = jinja.answer_after(self._template, text, thoughts) + said
+        elif thoughts:
+            begun = jinja.thoughts_after(self._template, text, thoughts)
+            if self._tags.opening:
+                parsers = (ThinkingSplitter(self._tags.opening, self._tags.closing, is_open=True),)
+        elif not said:
+            parsers = choose_parsers(
+                self._tags,
+                text,
+                new_id=new_id,
+                named=named,
+                tools=talk.tools,
+                choice=talk.choice,
+                think=talk.think is not None,
+                is_continued=talk.messages[-1].role == "assistant",
+            )
+        visible = visible_tokens(self._tags, named=named, thinks=talk.think is not None, calls=False)
         constraint = {**asked.constraint.for_completion(), "preserved_tokens": visible}
-        async with aclosing(self._write(said, asked, constraint, Reader(*parsers))) as events:
+        async with aclosing(self._write(begun, asked, constraint, Reader(*parsers))) as events:
             async for event in events:
                 yield dataclasses.replace(event, warnings=(AS_TEXT,)) if isinstance(event, Done) else event
 
@@ -205,13 +252,8 @@ class EngineChat(Dialogue):
                 yield event
 
     async def _answer_only(self, asked: Asked, thoughts: str) -> Events:
-        """The second run. What was thought has been told, and is not told again."""
-        if asked.constraint.grammar:
-            begun = jinja.answer_after(self._template, await self.shown(), thoughts)
-            events = self._write(begun, asked, asked.constraint.for_completion(), Reader())
-        else:
-            events = self._chat(asked, **({"tool_choice": "none"} if self._talk.offered else {}))
-        async with aclosing(events):
+        """The second run, behind what was thought. The engine's chat forgets a format where there are tools."""
+        begun = jinja.answer_after(self._template, await self.shown(), thoughts)
+        async with aclosing(self._write(begun, asked, asked.constraint.for_completion(), Reader())) as events:
             async for event in events:
-                if not (thoughts and isinstance(event, Thinking)):
-                    yield event
+                yield event

@@ -40,7 +40,7 @@ from ..store import Store
 from ..store.models import Model
 from ..template.cache import parsed
 from . import turn
-from .checks import Constraint, check_capabilities, check_images, check_thinking
+from .checks import Constraint, check_capabilities, check_images, check_thinking, think_of
 from .turn import Job, Ready
 
 log = logging.getLogger(__name__)
@@ -79,7 +79,7 @@ class Inference:
         job = self.job(model, request, started_ns)
         if not request.messages:
             async with self.lease(job, request):
-                yield Loaded("load")
+                yield Loaded("load", job.warnings)
             return
         check_images(request, model, request.messages)
         constraint = Constraint.of(request, job.options)
@@ -105,7 +105,7 @@ class Inference:
         job = self.job(model, request, started_ns)
         if not request.prompt:
             async with self.lease(job, request):
-                yield Loaded("load")
+                yield Loaded("load", job.warnings)
             return
         asked = Message("user", request.prompt, images=request.images)
         check_images(request, model, [asked])
@@ -116,6 +116,17 @@ class Inference:
         async with aclosing(self._on_engine(job, request, work)) as steps:
             async for step in steps:
                 yield step
+
+    async def count(self, request: ChatRequest) -> int:
+        """Tokens of the prompt that a conversation makes; nothing is generated."""
+        model = await self.model(request.model, f"model '{request.model}' not found")
+        check_capabilities(request.model, model, "chat", ["tools"] if request.tools else [])
+        choice = parse_choice(request.tool_choice, request.parallel_tool_calls, request.tools)
+        check_images(request, model, request.messages)
+        conversation = prompt.assemble(model.system, model.messages, request.messages)
+        job = self.job(model, request, time.monotonic_ns())
+        async with self.lease(job, request) as ready:
+            return await turn.count(conversation, request.tools, choice, think_of(request, model), ready)
 
     async def model(self, text: str, missing: str, *, remote: str = NO_REMOTE) -> Model:
         """The model that a request names; `missing` and `remote` are the endpoint's own wordings."""
@@ -149,8 +160,8 @@ class Inference:
         """Options merged and checked, and the load plan they lead to."""
         stored, _ = read_options(model.parameters)
         asked, unknown = read_options(request.options)
-        options = merge_options(stored, asked)
-        shift = request.shift if isinstance(request, GenerationRequest) else None
+        fallbacks, shift = (request.fallbacks, request.shift) if isinstance(request, GenerationRequest) else ({}, None)
+        options = merge_options(fallbacks, stored, asked)
         wanted = want(facts_of(model), options, shift, self._effects.machine(MemoryUse()), self._defaults)
         warnings = (*request.warnings, *unknown, *wanted.warnings, *self._store.source_warnings(model))
         return Job(model, options, wanted, warnings, started_ns)
@@ -159,8 +170,11 @@ class Inference:
     async def lease(self, job: Job, request: Request) -> AsyncIterator[Ready]:
         async with self._scheduler.lease(job.wanted, job.model, request.keep_alive_ns) as lease:
             loaded = lease.runner.wanted.plan
+            if lease.engine.plan.chat_template != loaded.chat_template:
+                job = job.without_jinja()
             delays = Delays(int(lease.queued_s * SECOND), int(lease.load_s * SECOND))
-            yield Ready(job, lease.engine.wire, loaded.ctx_tokens, time.monotonic_ns() - job.started_ns, delays)
+            ready_ns = time.monotonic_ns() - job.started_ns
+            yield Ready(job, lease.engine.wire, loaded.ctx_tokens, loaded.keep_tokens, ready_ns, delays)
 
     async def _on_engine(
         self, job: Job, request: Request, work: Callable[[Ready], AsyncGenerator[Step, None]]

@@ -3,7 +3,7 @@
 1. `raw`: the client's text, untouched.
 2. A suffix: the TEMPLATE with it, or the tokens that the model has for filling in.
 3. A TEMPLATE of the request, or the model's where it counts: rendered by us.
-4. Behind a `context`: rendered by the engine, but answered as text.
+4. Behind a `context`, and prompts of models that answer with text alone: rendered by the engine, answered as text.
 5. Else the engine renders the Jinja and reads the answer.
 """
 
@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 from datetime import date
 
 from ..chat import jinja, prompt
-from ..chat.choice import Tool, ToolChoice, name_of
+from ..chat.choice import Tool, ToolChoice, for_jinja, name_of
 from ..chat.families.harmony import harmony_names
 from ..chat.pipeline import Tags
 from ..engines.wire import Wire
@@ -29,12 +29,24 @@ from .engine_chat import EngineChat
 from .rendered_chat import Manner, RenderedChat
 
 
-def chat(model: Model, wire: Wire, window: Window, talk: Talk, template: str = "") -> Dialogue:
-    """For a conversation. `template` is the request's own."""
+def chat(
+    model: Model, wire: Wire, window: Window, talk: Talk, template: str = "", *, is_prompt: bool = False
+) -> Dialogue:
+    """For a conversation. `template` is the request's own; `is_prompt`: it is one prompt, which may be cut (§4.2)."""
     if template or model.prompt_path == "go":
         go = parsed(template) if template else model.go_template
         talk = _harmonized(talk) if model.parser == jinja.HARMONY else talk
         return RenderedChat(wire, window, talk, _go(go, model, talk))
+    is_plain = jinja.is_plain(_jinja(model)) and not talk.think
+    if is_prompt and is_plain and not any(message.images for message in talk.messages):
+        return RenderedChat(wire, window, talk, _by_engine(wire, _jinja(model), talk))
+    tools, warnings = for_jinja(talk.choice, talk.tools)
+    dialogue = _jinja_chat(model, wire, window, dataclasses.replace(talk, tools=tools))
+    dialogue.warnings += warnings
+    return dialogue
+
+
+def _jinja_chat(model: Model, wire: Wire, window: Window, talk: Talk) -> Dialogue:
     text = _jinja(model)
     if talk.offered and jinja.unread_calls(text):
         return RenderedChat(wire, window, talk, _by_engine(wire, text, talk))
@@ -119,10 +131,14 @@ async def _untouched(messages: Sequence[Message]) -> str:
 
 
 def _go(template: Template, model: Model, talk: Talk) -> Manner:
+    think = (
+        "high" if talk.think == "max" and model.parser == jinja.HARMONY else talk.think
+    )  # Harmony knows three levels
+
     async def by_us(messages: Sequence[Message]) -> str:
         # in a thread: a template from a stranger may take its time, up to the limits of `template.meter`
         called, tools = prompt.matched(messages), talk.offered
-        return await asyncio.to_thread(render, template, called, today=date.today(), tools=tools, think=talk.think)
+        return await asyncio.to_thread(render, template, called, today=date.today(), tools=tools, think=think)
 
     return Manner(by_us, Tags(*tags_of(template)), model.parser)
 

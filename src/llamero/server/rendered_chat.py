@@ -6,6 +6,8 @@ Source: modelfile-templates §2.9, §4.2, §6, §7.
 
 from __future__ import annotations
 
+import dataclasses
+import logging
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
@@ -16,17 +18,21 @@ import msgspec
 from ..chat import pictures, prompt
 from ..chat.choice import may_call, must_call
 from ..chat.families import harmony
-from ..chat.parsers import call_parser, choose_parsers, visible_tokens
+from ..chat.parsers import call_parser, choose_parsers, reads_any_call, visible_tokens
 from ..chat.pipeline import NoAnswer, Parser, Reader, Tags
 from ..engines.wire import Wire
-from ..errors import ContextTooLong
+from ..errors import ContextTooLong, EngineDied, EngineError, EngineSlow
 from ..messages import Done, Message, ToolCall
 from .dialogue import Asked, Dialogue, Events, Talk, Window, new_id
+
+log = logging.getLogger(__name__)
 
 PROMPT_TOO_LONG = (
     "the prompt is longer than the context length currently available to the model; shorten the prompt, "
     "adjust the context length in settings, or use a model with a longer context length"
 )
+
+UNSHAPED = "the model began a call in a form of its own: it was not held to the parameters of the tools"
 
 Render = Callable[[Sequence[Message]], Awaitable[str]]
 
@@ -118,7 +124,9 @@ class RenderedChat(Dialogue):
     def _lazy(self) -> dict[str, Any]:
         """What gives calls their shape, as soon as the model begins one; families have shapes of their own."""
         talk = self._talk
-        call = None if self._manner.parser else may_call(talk.choice, talk.tools, self._manner.tags.call)
+        if not reads_any_call(self._manner.parser):
+            return {}
+        call = may_call(talk.choice, talk.tools, self._manner.tags.call)
         if call is None:
             return {}
         self.warnings += call.warnings
@@ -135,6 +143,34 @@ class RenderedChat(Dialogue):
         *parsers: Parser,
         heard: list[str] | None = None,
     ) -> Events:
+        """`heard` collects the text as the model wrote it."""
+        reader, heard = Reader(*parsers), [] if heard is None else heard
+        try:
+            async with aclosing(self._complete_text(marked, text, asked, constraint, reader, heard)) as events:
+                async for event in events:
+                    yield event
+            return
+        except EngineError as error:
+            if isinstance(error, EngineDied | EngineSlow) or "grammar_lazy" not in constraint:
+                raise
+            # a token ended the tag and went on with what no call has: the engine gives up (`choice.may_call`)
+            log.info("an answer goes on without the shape of its calls: %s", error)
+        self.warnings.append(UNSHAPED)
+        left = max(1, asked.sampling["n_predict"] - len(heard))
+        rest = dataclasses.replace(asked, sampling={**asked.sampling, "n_predict": left})
+        async with aclosing(self._complete_text(marked, text + "".join(heard), rest, {}, reader, heard)) as events:
+            async for event in events:
+                yield event
+
+    async def _complete_text(
+        self,
+        marked: pictures.Marked,
+        text: str,
+        asked: Asked,
+        constraint: dict[str, Any],
+        reader: Reader,
+        heard: list[str],
+    ) -> Events:
         talk = self._talk
         visible = visible_tokens(
             self._manner.tags, named=self._manner.parser, thinks=bool(talk.think), calls=bool(talk.offered)
@@ -142,7 +178,7 @@ class RenderedChat(Dialogue):
         shown = dict.fromkeys([*visible, *constraint.get("preserved_tokens", ())])
         extra = constraint | ({"preserved_tokens": list(shown)} if shown else {})
         made = await self._prompt(marked, text)
-        async with aclosing(self._complete(made, asked, extra, Reader(*parsers), heard)) as events:
+        async with aclosing(self._complete(made, asked, extra, reader, heard)) as events:
             async for event in events:
                 yield event
 
@@ -201,16 +237,16 @@ class RenderedChat(Dialogue):
                 yield event
                 if isinstance(event, Done):
                     return
-        async with aclosing(answer_after(self._thought("".join(heard), no_answer.answer))) as events:
+        async with aclosing(answer_after(self._thought(text, "".join(heard), no_answer.answer))) as events:
             async for event in events:
                 yield event
 
-    def _thought(self, heard: str, answer: str) -> str:
+    def _thought(self, text: str, heard: str, answer: str) -> str:
         """What the model wrote before its answer. An answer that did not begin is given its beginning."""
         if answer:
             return heard[: heard.rfind(answer)]
         if self._manner.parser == "harmony":
             return heard + harmony.ANSWER_AFTER_THINKING
-        closing = self._manner.tags.closing
-        is_closed = not heard or not closing or closing in heard
-        return heard if is_closed else f"{heard}{closing}\n\n"
+        opening, closing = self._manner.tags.opening, self._manner.tags.closing
+        is_open = heard or (opening and text.rstrip().endswith(opening))
+        return f"{heard}{closing}\n\n" if is_open and closing and closing not in heard else heard

@@ -7,7 +7,7 @@ looked at as they were sent, nothing is decoded (security §9.4).
 from __future__ import annotations
 
 import posixpath
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,16 +28,31 @@ METHOD_ORDER = ("HEAD", "GET", "POST", "DELETE")
 """In which `Allow` lists methods."""
 
 
+def _status(error: LlameroError) -> int:
+    return error.status
+
+
+def _headers(error: LlameroError) -> Mapping[str, str]:
+    return error.headers
+
+
 @dataclass(frozen=True, slots=True)
 class ErrorShape:
     """How a family of routes says what went wrong."""
 
-    write: Callable[[LlameroError], bytes]
+    write: Callable[[LlameroError, str], bytes]
+    """From the error and the id of the request."""
     reply: type
     """What it writes."""
+    status: Callable[[LlameroError], int] = _status
+    headers: Callable[[LlameroError], Mapping[str, str]] = _headers
+    id_header: str = ""
+    """In which every reply carries the id of its request; empty: in none."""
+    not_found: Callable[[str, str, str], bytes] | None = None
+    """The body for a method, a path that is none, and the id of the request; None: plain text."""
 
 
-NATIVE_ERRORS = ErrorShape(native.write_error, native.ErrorReply)
+NATIVE_ERRORS = ErrorShape(lambda error, _: native.write_error(error), native.ErrorReply)
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +73,8 @@ class Route:
     bare_json_errors: bool = False
     """Errors carry the content type of a stream's first line (native-api §1.6)."""
     errors: ErrorShape = NATIVE_ERRORS
+    inflates: bool = False
+    """Whether a compressed body is unpacked."""
 
     @property
     def segments(self) -> tuple[str, ...]:
@@ -76,8 +93,11 @@ class Match:
 
 
 class Routes:
-    def __init__(self, routes: Iterable[Route]) -> None:
+    """`families` are prefixes of paths whose errors have a shape of their own, the longest first."""
+
+    def __init__(self, routes: Iterable[Route], families: Iterable[tuple[str, ErrorShape]] = ()) -> None:
         self.all = tuple(routes)
+        self._families = tuple(families)
         self._exact: dict[str, dict[str, Route]] = {}
         self._patterns: dict[tuple[str, ...], dict[str, Route]] = {}
         for route in self.all:
@@ -95,6 +115,10 @@ class Routes:
             if (parameters := _fit(pattern, segments)) is not None:
                 return {method: Match(route, parameters) for method, route in routes.items()}
         return {}
+
+    def errors(self, path: str) -> ErrorShape:
+        """How a path that leads nowhere says so."""
+        return next((shape for prefix, shape in self._families if path.startswith(prefix)), NATIVE_ERRORS)
 
     def elsewhere(self, method: str, path: str) -> str | None:
         """The path that was probably meant: without a trailing slash, doubled slashes or dot segments."""

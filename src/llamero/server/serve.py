@@ -37,7 +37,19 @@ from ..scheduler.effects import LocalEffects
 from ..scheduler.loop import Limits, Scheduler
 from ..scheduler.plan import binary_size, max_loaded, tier
 from ..store import Store
-from . import archive, cloud, housekeeping, native, openapi, recommendations, reports, share, transfers
+from . import (
+    anthropic,
+    archive,
+    cloud,
+    housekeeping,
+    native,
+    openai,
+    openapi,
+    recommendations,
+    reports,
+    share,
+    transfers,
+)
 from .addresses import Address, OwnAddresses
 from .answers import JSON
 from .app import App
@@ -117,6 +129,8 @@ class Service:
         self._transfers = Transfers(self._store, settings, self._is_own_listener)
         library = Library(self._store, self._scheduler, self._transfers, settings)
         table = native.routes(inference, library, self._transfers, settings, time.time_ns)
+        table += openai.routes(inference, self._store, settings, time.time_ns)
+        table += anthropic.routes(inference, settings)
         table += transfers.routes(self._transfers)
         table += housekeeping.routes(self._store, self._transfers)
         table += archive.routes(self._store)
@@ -124,7 +138,7 @@ class Service:
         table += recommendations.routes()
         table += self._share_routes()
         table.append(Route("GET", "/openapi.json", self._openapi, "This description", "admin"))
-        self.routes = Routes(table)
+        self.routes = Routes(table, (("/v1/messages", anthropic.ERRORS), ("/v1/", openai.ERRORS)))
         self.app = App(self.routes, self.guard, startup=self._start, shutdown=self._stop)
 
     def _is_own_listener(self, address: Address, port: int) -> bool:

@@ -6,16 +6,16 @@ Source: native-api §2.9, §2.10, §3.7, §3.8.
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Iterable, Mapping
 from contextlib import aclosing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from ..chat import prompt
 from ..chat.choice import ToolChoice
 from ..chat.shift import losses
 from ..engines.wire import Wire
-from ..errors import BadRequest, ContextTooLong
+from ..errors import ContextTooLong, InvalidField
 from ..messages import (
     Delays,
     Done,
@@ -28,13 +28,20 @@ from ..messages import (
     Started,
     Step,
     Text,
+    Think,
+    Thinking,
     ToolCall,
+    Usage,
 )
+from ..scheduler.facts import facts_of
 from ..scheduler.plan import Wanted
 from ..store.models import Model
 from . import prompting
-from .checks import Constraint, think_of
+from .checks import Constraint, check_capabilities, think_of
 from .dialogue import Asked, Dialogue, Events, Talk, Window
+
+TEMPLATE_REFUSED = "the engine cannot use the chat template in the model's file: prompts are made by {} instead"
+INSTEAD = {"go": "its TEMPLATE", "jinja": "the template of its family", "chatml": "ChatML"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +54,14 @@ class Job:
     warnings: tuple[str, ...]
     started_ns: int
 
+    def without_jinja(self) -> Job:
+        """The same on an engine that refused the chat template in the file (modelfile-templates §3.5, end)."""
+        if self.model.prompt_path != "jinja":
+            return self
+        model = self.model.without_jinja
+        warning = TEMPLATE_REFUSED.format(INSTEAD[model.prompt_path])
+        return replace(self, model=model, warnings=(*self.warnings, warning))
+
 
 @dataclass(frozen=True, slots=True)
 class Ready:
@@ -55,6 +70,8 @@ class Ready:
     job: Job
     wire: Wire
     ctx_tokens: int
+    keep_tokens: int
+    """What the engine keeps of a prompt unless a request says it."""
     load_ns: int
     delays: Delays
 
@@ -74,11 +91,21 @@ async def chat(
 ) -> AsyncGenerator[Step, None]:
     """Answer a conversation."""
     model = ready.job.model
+    if tools:  # the template that the engine refused may have been the one that knew them
+        check_capabilities(request.model, model, "chat", ["tools"])
     talk = Talk(messages, tools, choice, think_of(request, model))
     dialogue = prompting.chat(model, ready.wire, ready.window, talk)
     async with aclosing(_answer(dialogue, request, ready, constraint)) as steps:
         async for step in steps:
             yield step
+
+
+async def count(
+    messages: tuple[Message, ...], tools: tuple[dict[str, Any], ...], choice: ToolChoice, think: Think, ready: Ready
+) -> int:
+    """Tokens of the prompt that a conversation makes."""
+    talk = Talk(messages, tools, choice, think)
+    return await prompting.chat(ready.job.model, ready.wire, ready.window, talk).count()
 
 
 async def generate(
@@ -94,20 +121,21 @@ async def generate(
         stored = () if request.context else model.messages
         talk = Talk((*((Message("system", system),) if system else ()), *stored, asked), think=think)
         if request.context:
-            _check_tokens(request.context, model)
+            check_tokens("context", request.context, model)
             dialogue = await prompting.after_context(model, wire, window, talk, request.context, request.template)
         else:
-            dialogue = prompting.chat(model, wire, window, talk, request.template)
+            dialogue = prompting.chat(model, wire, window, talk, request.template, is_prompt=True)
     async with aclosing(_answer(dialogue, request, ready, constraint)) as steps:
         async for step in steps:
             yield step
 
 
-def _check_tokens(tokens: Sequence[int], model: Model) -> None:
-    known = model.gguf.token_count if model.gguf else 0
+def check_tokens(field: str, tokens: Iterable[int], model: Model) -> None:
+    """Raises InvalidField for one that the model has not."""
+    vocabulary = facts_of(model).vocabulary
     for token in tokens:
-        if not 0 <= token < known:
-            raise BadRequest(f"context: {token} is not a token of this model")
+        if not 0 <= token < vocabulary:
+            raise InvalidField(f"{field}: {token} is not a token of this model", field)
 
 
 async def _answer(
@@ -116,15 +144,29 @@ async def _answer(
     if request.render_only:
         if request.truncate:
             await dialogue.fit()
-        yield Rendered(await dialogue.shown(), dialogue.image_count)
+        shown = await dialogue.shown()
+        yield Rendered(shown, dialogue.image_count, (*ready.job.warnings, *constraint.warnings, *dialogue.warnings))
         return
     await dialogue.read_media()
-    sampling = prompt.sampling(ready.job.options, ready.ctx_tokens)
-    asked = Asked(sampling, constraint, request.logprobs, request.top_logprobs)
+    sampling = prompt.sampling(ready.job.options, ready.ctx_tokens, ready.keep_tokens)
+    if request.logit_bias:
+        check_tokens("logit_bias", request.logit_bias, ready.job.model)
+        sampling["logit_bias"] = list(request.logit_bias.items())
+    usages: list[Usage] = []
+    hear = usages.append if request.counts_prompt else None
+    asked = Asked(sampling, constraint, request.logprobs, request.top_logprobs, hear)
     first, events = await _begin_fitting(dialogue, asked, truncate=request.truncate)
     warnings = (*ready.job.warnings, *constraint.warnings)
     has_context = isinstance(request, GenerateRequest) and not request.raw
-    async with aclosing(_relay(first, events, dialogue, ready, warnings, has_context=has_context)) as steps:
+    usage = usages[0] if usages else None
+    yield Started(
+        tuple(dict.fromkeys((*warnings, *dialogue.warnings))),
+        prompt_tokens=usage.prompt_tokens if usage else None,
+        cached_tokens=usage.cached_tokens if usage else None,
+        fingerprint=ready.job.model.digest,
+    )
+    stops = frozenset(request.options.get("stop") or ())
+    async with aclosing(_relay(first, events, dialogue, ready, warnings, stops, has_context=has_context)) as steps:
         async for step in steps:
             yield step
 
@@ -157,16 +199,27 @@ async def _begin(dialogue: Dialogue, asked: Asked) -> tuple[Event, Events]:
 
 
 async def _relay(
-    first: Event, events: Events, dialogue: Dialogue, ready: Ready, warnings: tuple[str, ...], *, has_context: bool
+    first: Event,
+    events: Events,
+    dialogue: Dialogue,
+    ready: Ready,
+    warnings: tuple[str, ...],
+    stops: frozenset[str],
+    *,
+    has_context: bool,
 ) -> AsyncGenerator[Step, None]:
-    """Pass an answer on. With `has_context`, its prompt and its text are the `context` of the last object."""
-    yield Started((*warnings, *dialogue.warnings))
+    """Pass an answer on. With `has_context`, its prompt and its text are the `context` of the last object.
+
+    `stops` are the request's own: to be ended by one of the model's is to be ended.
+    """
     spoken: list[str] = []
+    thinking_tokens = 0
     event = first
     async with aclosing(events):
         while not isinstance(event, Done):
             if isinstance(event, Text):
                 spoken.append(event.text)
+            thinking_tokens += isinstance(event, Thinking)  # the engine sends a token at a time
             yield dialogue.as_meant(event) if isinstance(event, ToolCall) else event
             event = await anext(events)
         context = None
@@ -174,7 +227,19 @@ async def _relay(
             context = tuple(await ready.wire.tokenize(await dialogue.shown() + "".join(spoken)))
         total_ns = time.monotonic_ns() - ready.job.started_ns
         warnings += (*dialogue.warnings, *event.warnings, *await _losses(event, ready))
-        yield Finished(event.reason, event.usage, total_ns, ready.load_ns, context, warnings, ready.delays)
+        warnings = tuple(dict.fromkeys(warnings))  # an answer that was begun again says some of them again
+        yield Finished(
+            event.reason,
+            event.usage,
+            total_ns,
+            ready.load_ns,
+            context,
+            warnings,
+            ready.delays,
+            thinking_tokens,
+            stopped_by=event.stopped_by if event.stopped_by in stops else "",
+            fingerprint=ready.job.model.digest,
+        )
 
 
 async def _losses(done: Done, ready: Ready) -> list[str]:

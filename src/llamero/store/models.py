@@ -5,7 +5,7 @@ Source: store-registry §2.2, §7.5; modelfile-templates §3.5, §5; native-api 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
@@ -91,6 +91,7 @@ class Model:
     _headers: Headers
     _blobs: Blobs
     _go_template_setting: bool | None
+    _ignores_jinja: bool = False
 
     @cached_property
     def digest(self) -> str:
@@ -127,7 +128,18 @@ class Model:
     @property
     def jinja(self) -> str:
         """The chat template inside the weights, or empty."""
-        return _chat_template(self.gguf)
+        return self._jinja_in(self.gguf)
+
+    @property
+    def without_jinja(self) -> Model:
+        """The same model where the engine cannot use that template: its TEMPLATE counts first then (§3.5, end)."""
+        setting = True if self._go_template_setting is None else self._go_template_setting
+        return replace(self, _ignores_jinja=True, _go_template_setting=setting)
+
+    @property
+    def spare_jinja(self) -> str:
+        """The chat template of ours that the engine is to have then; empty where there is none for the family."""
+        return self._bundled(self.config.parser)
 
     @property
     def template_text(self) -> str:
@@ -165,7 +177,7 @@ class Model:
         """What the model can do. An unreadable header takes its share away only."""
         weights = self._header_or_none(self.weights_digest)
         return capabilities(
-            self._templates(_chat_template(weights)),
+            self._templates(self._jinja_in(weights)),
             stored=self.config.capabilities,
             parser=self.parser,
             renderer=self.config.renderer,
@@ -180,17 +192,19 @@ class Model:
             go=self.template or "",
             is_users=self.is_user_template,
             jinja=jinja,
-            bundled="" if jinja else self._bundled(),
+            # a parser alone belongs to a published Go template, which says more about the model
+            bundled="" if jinja else self._bundled("" if self.template else self.config.parser),
             setting=self._go_template_setting,
         )
 
-    def _bundled(self) -> str:
+    def _jinja_in(self, weights: Gguf | None) -> str:
+        return "" if weights is None or self._ignores_jinja else weights.get_str("tokenizer.chat_template", "")
+
+    def _bundled(self, parser: str) -> str:
         """Ours for weights without a chat template (modelfile-templates §3.5, 4)."""
         if self.weights_digest is None:
             return ""
         config = self.config
-        # a parser alone belongs to a published Go template, which says more about the model
-        parser = "" if self.template else config.parser
         family = config.model_family if config.model_family in HARMONY_FAMILIES else ""
         renderer = config.renderer
         if renderer == "gemma4" and (weights := self._header_or_none(self.weights_digest)):
@@ -285,10 +299,6 @@ class Model:
             return None if digest is None else self._header(digest)
         except LlameroError:
             return None
-
-
-def _chat_template(weights: Gguf | None) -> str:
-    return "" if weights is None else weights.get_str("tokenizer.chat_template", "")
 
 
 def load(

@@ -16,10 +16,14 @@ import msgspec
 from ...errors import LlameroError
 from ..grammar import check_grammar
 from .enforced import for_engine
+from .lenient import as_meant, readable
 from .satisfiable import check_satisfiable
 from .subschemas import MAX_DEPTH, Place, SchemaRefused, refuse, take_apart
 
-__all__ = ["SchemaRefused", "check_grammar", "check_schema", "for_completion", "for_engine", "parse_format"]
+__all__ = [
+    "SchemaRefused", "as_meant", "check_grammar", "check_schema", "for_completion", "for_engine", "parse_format",
+    "readable",
+]  # fmt: skip
 
 WHITE_SPACE = r"( |\n[ \t]{0,20})?"
 """Between the parts of JSON, as the engine's chat endpoint has it: without a bound, a small model goes on for ever."""
@@ -71,7 +75,7 @@ def check_schema(schema: dict[str, Any]) -> None:
 
 def for_completion(schema: Mapping[str, Any]) -> dict[str, Any]:
     """The part of a `/completion` body that holds the answer to a schema of `for_engine`."""
-    guidance = {**schema.get("x-guidance", {}), "whitespace_pattern": WHITE_SPACE}
+    guidance = {**schema.get("x-guidance", {}), "whitespace_flexible": False, "key_separator": ": ", "item_separator": ", "}
     return {"json_schema": {**schema, "x-guidance": guidance}}
 
 

@@ -98,6 +98,7 @@ class SchemaRefused(BadRequest):
     """A schema at fault, in the words for a request's `format`; schemas from elsewhere are told of by `fault`."""
 
     def __init__(self, place: Place, reason: str) -> None:
+        self.reason = reason
         self.fault = f"{place}: {reason}"
         super().__init__(f"invalid format: {self.fault}")
 
@@ -138,6 +139,12 @@ def schemas_in(keyword: str, value: Any) -> Iterator[tuple[str | None, Any]]:
         yield from ((str(index), part) for index, part in enumerate(value))
     elif keyword in _SINGLES or keyword == "items":
         yield None, value
+
+
+def fault_of(keyword: str, value: Any) -> str | None:
+    """What is wrong with the value of a keyword, the schemas in it aside."""
+    find_fault = _FAULTS.get(keyword)
+    return find_fault(value) if find_fault else None
 
 
 def resolve(root: Any, reference: str, place: Place) -> tuple[Any, Place]:
@@ -211,7 +218,7 @@ class _Walk:
         if visit.depth > MAX_DEPTH:
             refuse(visit.place, f"nested deeper than {MAX_DEPTH} schemas")
         for keyword, value in body.items():
-            if (find_fault := _FAULTS.get(keyword)) and (fault := find_fault(value)):
+            if fault := fault_of(keyword, value):
                 refuse(visit.place.below(keyword), fault)
         self._count(visit.place, body)
         subschema = Subschema(visit.place, body)

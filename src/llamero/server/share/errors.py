@@ -89,7 +89,7 @@ class RegistryProblems(msgspec.Struct):
     errors: list[RegistryProblem]
 
 
-def write_error(error: LlameroError) -> bytes:
+def write_error(error: LlameroError, request_id: str = "") -> bytes:
     code = next(CODES[each] for each in type(error).__mro__ if each in CODES)
     return encode(RegistryProblems([RegistryProblem(code, str(error))]))
 
