@@ -1,0 +1,173 @@
+"""OpenAI's routes: chat completions, completions, embeddings, models. Source: compat-api §1.1, §4 to §7."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections.abc import Callable
+from urllib.parse import unquote
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from ..config import Settings
+from ..dialects.openai import chat_reply, completion_reply, embeddings, errors, model_pages, models
+from ..dialects.openai.chat import read_chat
+from ..dialects.openai.completion_reply import Echo
+from ..dialects.openai.completions import Completion, read_completion
+from ..dialects.openai.models import KnownModel
+from ..dialects.openai.reply import Head
+from ..dialects.openai.sampling import for_choice
+from ..durations import SECOND
+from ..errors import InvalidField, ModelNotFound
+from ..messages import GenerateRequest
+from ..names import ModelName
+from ..store import Store
+from .answers import BARE_JSON, warning_headers, with_headers
+from .anthropic import ERRORS as ANTHROPIC_ERRORS
+from .embedding import embed
+from .inference import Inference
+from .replies import reply, side_by_side
+from .routes import ErrorShape, Handler, Route
+from .streams import unless_gone
+
+ERRORS = ErrorShape(
+    errors.write_error,
+    errors.ErrorReply,
+    errors.status_of,
+    errors.headers_of,
+    "x-request-id",
+    lambda method, path, _: errors.not_found(method, path),
+)
+
+Clock = Callable[[], int]
+"""Nanoseconds since 1970."""
+
+
+def _id(prefix: str) -> str:
+    return prefix + secrets.token_hex(14)
+
+
+class OpenAI:
+    def __init__(self, inference: Inference, store: Store, settings: Settings, clock: Clock) -> None:
+        self._inference = inference
+        self._store = store
+        self._effort_fallback = settings.effort_fallback
+        self._completions_raw = settings.completions_raw
+        self._clock = clock
+
+    def _head(self, prefix: str, model: str) -> Head:
+        return Head(_id(prefix), self._clock() // SECOND, model)
+
+    async def chat(self, request: Request, body: bytes) -> Response:
+        asked = read_chat(body, effort_fallback=self._effort_fallback)
+        head = self._head("chatcmpl-", asked.request.model)
+        runs = [self._inference.chat(for_choice(asked.request, number)) for number in range(asked.n)]
+        logprobs = asked.request.logprobs
+        writer = chat_reply.ChatStream(head, logprobs, asked.include_usage, asked.is_legacy)
+        return await reply(
+            request,
+            side_by_side(runs),
+            count=asked.n,
+            writer=writer if asked.request.stream else None,
+            whole=lambda choices: chat_reply.write_chat(head, choices, logprobs=logprobs, is_legacy=asked.is_legacy),
+        )
+
+    async def completions(self, request: Request, body: bytes) -> Response:
+        asked = read_completion(body, raw=self._completions_raw)
+        head = self._head("cmpl-", asked.request.model)
+        requests = asked.requests()
+        echoes = await self._echoes(asked, requests)
+        runs = [self._inference.generate(each) for each in requests]
+        writer = completion_reply.CompletionStream(head, asked, echoes)
+        return await reply(
+            request,
+            side_by_side(runs),
+            count=len(runs),
+            writer=writer if asked.request.stream else None,
+            whole=lambda answers: completion_reply.write_completion(head, asked, answers, echoes),
+        )
+
+    async def _echoes(self, asked: Completion, requests: tuple[GenerateRequest, ...]) -> list[Echo]:
+        """The prompts as text, in front of the answers."""
+        if not asked.echo:
+            return []
+        if asked.logprobs:
+            raise InvalidField("the log-probabilities of a prompt cannot be told: echo without logprobs", "logprobs")
+        if any(each.tokens for each in requests):
+            raise InvalidField("echo of a prompt of tokens is not supported", "echo")
+        return [Echo(each.prompt, ()) for each in requests]
+
+    async def embeddings(self, request: Request, body: bytes) -> Response:
+        asked = embeddings.read_embeddings(body)
+        embedded = await unless_gone(request, embed(self._inference, asked.request, normalize=True))
+        response = Response(embeddings.write_embeddings(asked, embedded), media_type=BARE_JSON)
+        return with_headers(response, warning_headers(embedded.warnings))
+
+    # --- models ------------------------------------------------------------------------------------------------------
+
+    async def models(self, request: Request, body: bytes) -> Response:
+        known = [
+            KnownModel(each.name, each.modified_ns, each.context_length)
+            for each in await asyncio.to_thread(self._store.list)
+        ]
+        if _is_anthropic(request):
+            return _json(model_pages.write_page(known, model_pages.read_page(request.query_params)))
+        return _json(models.write_models(known))
+
+    async def model(self, request: Request, body: bytes) -> Response:
+        write = model_pages.write_info if _is_anthropic(request) else models.write_model
+        id_, name = _named(request)
+        try:
+            model = await asyncio.to_thread(self._store.resolve, name)
+        except ModelNotFound:
+            raise ModelNotFound(f"model '{name.display}' not found") from None
+        return _json(write(id_, KnownModel(model.name, model.modified_ns, model.context_length)))
+
+    async def delete(self, request: Request, body: bytes) -> Response:
+        id_, name = _named(request)
+        try:
+            await asyncio.to_thread(self._store.delete, name)
+        except ModelNotFound:
+            raise ModelNotFound(f"model '{name.display}' not found") from None
+        return _json(models.write_deleted(id_))
+
+
+def _json(body: bytes) -> Response:
+    return Response(body, media_type=BARE_JSON)
+
+
+def _is_anthropic(request: Request) -> bool:
+    """Whether Anthropic's client asks, which reads errors in its own form only."""
+    if "anthropic-version" not in request.headers:
+        return False
+    request.state.errors = ANTHROPIC_ERRORS
+    return True
+
+
+def _named(request: Request) -> tuple[str, ModelName]:
+    """The name in a path: its slashes may be escaped, or be slashes."""
+    parts = [request.path_params[part] for part in ("host", "namespace", "model") if part in request.path_params]
+    id_ = unquote("/".join(parts))
+    return id_, ModelName.parse(id_)
+
+
+def routes(inference: Inference, store: Store, settings: Settings, clock: Clock) -> list[Route]:
+    own = OpenAI(inference, store, settings, clock)
+    limit = settings.max_body_bytes
+
+    def post(path: str, handler: Handler, summary: str) -> Route:
+        return Route("POST", path, handler, summary, "infer", body_limit_bytes=limit, errors=ERRORS, inflates=True)
+
+    table = [
+        post("/v1/chat/completions", own.chat, "Answer a conversation, in OpenAI's form"),
+        post("/v1/completions", own.completions, "Complete a prompt, in OpenAI's form"),
+        post("/v1/embeddings", own.embeddings, "Turn texts into vectors, in OpenAI's form"),
+        Route("GET", "/v1/models", own.models, "List the models, in the form of who asks", "infer", errors=ERRORS),
+    ]
+    for path in ("{model}", "{namespace}/{model}", "{host}/{namespace}/{model}"):
+        table += [
+            Route("GET", f"/v1/models/{path}", own.model, "One model", "infer", errors=ERRORS),
+            Route("DELETE", f"/v1/models/{path}", own.delete, "Remove a model", errors=ERRORS),
+        ]
+    return table
