@@ -33,6 +33,7 @@ from ..engines.devices import physical_cores, probe_gpus, read_memory
 from ..engines.llamacpp import LlamaCppSettings
 from ..errors import LlameroError, StorageError
 from ..registry.identity import ensure_key_pair
+from ..responses import open_responses
 from ..scheduler.effects import LocalEffects
 from ..scheduler.loop import Limits, Scheduler
 from ..scheduler.plan import binary_size, max_loaded, tier
@@ -47,6 +48,7 @@ from . import (
     openapi,
     recommendations,
     reports,
+    responses,
     share,
     transfers,
 )
@@ -131,6 +133,8 @@ class Service:
         table = native.routes(inference, library, self._transfers, settings, time.time_ns)
         table += openai.routes(inference, self._store, settings, time.time_ns)
         table += anthropic.routes(inference, settings)
+        self._responses = open_responses(settings.responses, settings.home)
+        table += responses.routes(inference, self._responses, settings, time.time_ns)
         table += transfers.routes(self._transfers)
         table += housekeeping.routes(self._store, self._transfers)
         table += archive.routes(self._store)
@@ -177,6 +181,7 @@ class Service:
             await self._probe
         await self._scheduler.close(0)
         await asyncio.to_thread(self._store.close)
+        await asyncio.to_thread(self._responses.close)
 
     async def _look_for_gpus(self) -> None:
         self._effects.gpus = await probe_gpus(self._settings.engine_env)
