@@ -46,12 +46,13 @@ def write_parrot(
     pieces = cut(script, specials, piece_chars, seen) if isinstance(script, str) else list(script)
     others = {ending: cut(text, (), piece_chars, seen) for ending, text in behind.items()}
     own = [piece for piece in (*pieces, *chain(*others.values())) if piece not in specials]
-    words = ["<unk>", "<s>", END, *(f"<0x{byte:02X}>" for byte in range(256)), *specials, *_spelled(own)]
+    words = ["<unk>", "<s>", END, *(f"<0x{byte:02X}>" for byte in range(256)), BLANK, *specials, *_spelled(own)]
     assert len(set(words)) == len(words), "every piece of a script must be another one"
     kinds = [
         gguf.TokenType.UNKNOWN,
         *[gguf.TokenType.CONTROL] * 2,
         *[gguf.TokenType.BYTE] * 256,
+        gguf.TokenType.NORMAL,
         *[gguf.TokenType.CONTROL] * len(specials),
         *[gguf.TokenType.USER_DEFINED if BLANK in piece else gguf.TokenType.NORMAL for piece in own],
     ]

@@ -4,8 +4,9 @@ It maps nothing to bytes: a dialect writes an error's text, the CLI prints it an
 
     LlameroError            500 internal
       BadRequest            400   InvalidField, InvalidName, InvalidDigest, InvalidModelFile, UnsupportedOption,
-                                    ContextTooLong
+                                    Incapable, ContextTooLong (InputTooLong)
         TooLarge            413
+      NotANumber            400   (500 towards clients that know better)
       NotSignedIn           401   (carries the sign-in link)
       Forbidden             403
       NotFound              404   ModelNotFound, BlobNotFound
@@ -81,8 +82,31 @@ class UnsupportedOption(BadRequest):
     """An option of the wrong type, or one that cannot be honoured."""
 
 
+class Incapable(BadRequest):
+    """`model`, as the request calls it, cannot do what is asked of it: `need`, in the words of `ollama show`."""
+
+    def __init__(self, message: str, model: str, need: str) -> None:
+        super().__init__(message)
+        self.model = model
+        self.need = need
+
+
 class ContextTooLong(BadRequest):
     """The prompt does not fit the context window."""
+
+    def __init__(
+        self,
+        message: str = "the prompt is longer than the context length currently available to the model; shorten the "
+        "prompt, adjust the context length in settings, or use a model with a longer context length",
+    ) -> None:
+        super().__init__(message)
+
+
+class InputTooLong(ContextTooLong):
+    """A text that was to become a vector does not."""
+
+    def __init__(self) -> None:
+        super().__init__("the input length exceeds the context length")
 
 
 class TooLarge(BadRequest):
@@ -212,6 +236,15 @@ class AnswerUnreadable(EngineError):
 
     begun = ""
     """What it had of a call that it did not read to its end."""
+
+
+class NotANumber(LlameroError):
+    """A vector holds NaN or infinity. The fault is not the request's, which Ollama blames all the same."""
+
+    status = 400
+
+    def __init__(self) -> None:
+        super().__init__("embedding contains NaN or Inf values")
 
 
 class RegistryError(LlameroError):

@@ -54,6 +54,15 @@ class Request:
     """What the dialect already found that it cannot honour."""
 
 
+@dataclass(frozen=True, slots=True)
+class Adapter:
+    """The LoRA layers of a model, wanted for one request."""
+
+    model: str
+    """The name of the model that they belong to, as the client spelled it."""
+    scale: float = 1.0
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GenerationRequest(Request):
     """What chat and generate share."""
@@ -73,8 +82,14 @@ class GenerationRequest(Request):
     """Added to the logits of tokens, by id; from -100 to 100."""
     is_thinking_optional: bool = False
     """A wish to think counts for nothing with a model that cannot, instead of being refused."""
-    counts_prompt: bool = False
-    """Whether the number of prompt tokens is wanted before the answer begins, at the price of counting them."""
+    adapters: tuple[Adapter, ...] | None = None
+    """In place of the model's own; None: those, at full strength."""
+    max_thinking_tokens: int | None = None
+    """Where the thinking is ended if it has not ended by itself."""
+    hides_thinking: bool = False
+    """What a model thinks unasked is left out of its answer."""
+    number: int = 0
+    """Which of several answers to the same question this is: their seeds count up from the first one's."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,6 +115,12 @@ class GenerateRequest(GenerationRequest):
     """The prompt as token ids, in place of `prompt`; always `raw`."""
     loads_when_empty: bool = True
     """Without a prompt the model is only loaded, or let go; else it goes on from the beginning of all text."""
+    raw_without_template: bool = False
+    """`raw` for models that have no chat template."""
+    generates: bool = True
+    """Else the prompt is only counted."""
+    tells_context: bool = True
+    """Whether the end brings the token ids of prompt and answer, unless `raw`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -109,6 +130,14 @@ class EmbedRequest(Request):
     """Inputs as token ids, in place of `inputs`."""
     truncate: bool = True
     dimensions: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RerankRequest(Request):
+    query: str
+    documents: tuple[str, ...]
+    top_n: int | None = None
+    """How many of the best are wanted; None: all."""
 
 
 # --- what comes back -----------------------------------------------------------------------------------------------
@@ -181,7 +210,7 @@ class Started:
 
     warnings: tuple[str, ...] = ()
     prompt_tokens: int | None = None
-    """Known only where the request asked for it."""
+    """Known where the engine tells before its first word."""
     fingerprint: str = ""
     """As in Finished."""
     cached_tokens: int | None = None
@@ -224,6 +253,13 @@ class Finished:
     """The stop string that ended the answer, of those that the request gave."""
     fingerprint: str = ""
     """The model's manifest digest: what a seed's text depends on besides this server."""
+    all_runs: Usage | None = None
+    """Of all runs together, where the answer took several: the prompt once, and every token that was written."""
+
+    @property
+    def cost(self) -> Usage:
+        """What the answer cost; `usage` is what its last run did (native-api §2.5)."""
+        return self.all_runs or self.usage
 
 
 Step = Started | Text | Thinking | ToolCall | Loaded | Rendered | Finished
@@ -240,6 +276,25 @@ class Embedded:
     load_ns: int = 0
     warnings: tuple[str, ...] = ()
     delays: Delays = Delays()
+
+
+@dataclass(frozen=True, slots=True)
+class Ranked:
+    """How well one document answers a query."""
+
+    index: int
+    """Its place among the documents as they were given."""
+    relevance: float
+    """From 0 to 1."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reranked:
+    """The whole reply to a rerank request, the best document first."""
+
+    ranking: tuple[Ranked, ...]
+    usage: Usage = Usage()
+    warnings: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

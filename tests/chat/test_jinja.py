@@ -64,25 +64,3 @@ def test_think_values_in_the_words_of_each_template(text: str, think: Think, arg
 )
 def test_tags_for_answers_that_the_engine_does_not_read(text: str, tags: Tags) -> None:
     assert jinja.tags(text) == tags
-
-
-@pytest.mark.parametrize(
-    ("text", "prompt", "thoughts", "begun"),
-    [
-        ("</think>", "A:", "", ""),
-        ("</think>", "A:<think>\n", "", "\n</think>\n\n"),
-        ("</think>", "A:", "hm", "<think>hm\n</think>\n\n"),
-        ("</think>", "A:<think>\n", "hm", "hm\n</think>\n\n"),
-        (GPT_OSS, "<|start|>assistant", "", "<|channel|>final<|message|>"),
-        (
-            GPT_OSS,
-            "<|start|>assistant",
-            "hm",
-            "<|channel|>analysis<|message|>hm<|end|><|start|>assistant<|channel|>final<|message|>",
-        ),
-        ("plain", "A:", "", ""),
-        ("tags that nobody knows", "A:", "hm", "hm\n\n"),
-    ],
-)
-def test_a_prompt_that_goes_on_with_the_answer(text: str, prompt: str, thoughts: str, begun: str) -> None:
-    assert jinja.answer_after(text, prompt, thoughts) == begun

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from llamero.chat.choice import ToolChoice, must_call, parse_choice
 from llamero.chat.parsers import call_parser, choose_parsers
-from llamero.chat.pipeline import NoAnswer, Parser, Reader, Tags, Tidy
+from llamero.chat.pipeline import NoAnswer, Parser, Reader, Tags, Tidy, Unthinking
 from llamero.messages import Done, Event, Logprob, Text, Think, Thinking, ToolCall, Usage
 from tests.chat.splitting import joined, ways_to_cut
 
@@ -198,6 +198,22 @@ def test_logprobs_of_blanks_that_go_are_kept() -> None:
     assert tidy.feed(Thinking("\n", some("1"))) == [Thinking("", some("1"))]
     assert tidy.feed(Thinking("hm", some("2"))) == [Thinking("hm", some("2"))]
     assert tidy.feed(Text("\n\n", some("3"))) == [Text("", some("3"))]
+
+
+@pytest.mark.parametrize(
+    ("events", "told"),
+    [
+        ([Thinking("hm"), Text("yes"), DONE], [Text("yes"), DONE]),
+        ([Thinking("hm"), ADDED, DONE], [ADDED, DONE]),
+        ([Thinking("the "), Thinking("answer"), DONE], [Text("the answer"), DONE]),
+        ([Thinking("the answer"), Text("", some("1")), DONE], [Text("", some("1")), Text("the answer"), DONE]),
+        ([Thinking("still at it"), Done("length", Usage())], [Done("length", Usage())]),
+        ([Text("yes"), DONE], [Text("yes"), DONE]),
+    ],
+)
+def test_thinking_that_nobody_asked_for_goes_unless_it_is_all_there_is(events: list[Event], told: list[Event]) -> None:
+    unthinking = Unthinking()
+    assert [piece for event in events for piece in unthinking.feed(event)] == told
 
 
 # --- which parsers ---

@@ -270,13 +270,13 @@ def test_an_answer_that_is_begun_twice_is_gone_on_with_as_one() -> None:
     assert prompt.continued([USER, called, ASSISTANT]) == (USER, called, ASSISTANT)
 
 
-def test_formats_for_both_endpoints() -> None:
+def test_formats() -> None:
     schema = {"type": "object"}
-    assert prompt.chat_constraint(None) == prompt.completion_constraint(None) == {}
-    assert prompt.chat_constraint("json") == {"response_format": {"type": "json_object"}}
-    assert prompt.chat_constraint(schema)["response_format"]["json_schema"]["schema"] == schema
+    assert prompt.completion_constraint(None) == {}
     assert prompt.completion_constraint("json") == prompt.completion_constraint(schema)
-    assert prompt.completion_constraint(schema)["json_schema"].items() > schema.items()
+    assert prompt.completion_constraint(schema).keys() == {"grammar"}
+    bounded = {"type": "integer", "minimum": 3}
+    assert prompt.completion_constraint(bounded)["json_schema"].items() > bounded.items()
 
 
 @pytest.mark.parametrize(

@@ -23,7 +23,7 @@ import pytest
 from llamero.config import KV_CACHE_TYPES, Settings
 from llamero.engines import Endpoint, LoadPlan
 from llamero.engines.llamacpp import MAX_ERROR_CHARS, LlamaCpp, LlamaCppSettings, arguments, parameters
-from llamero.errors import LoadFailed, OutOfMemory
+from llamero.errors import LoadFailed, OutOfMemory, TemplateRefused
 from llamero.options import merge_options
 from llamero.scheduler.plan import Defaults, Machine, ModelFacts, want
 from tests.engines.starting import (
@@ -246,6 +246,12 @@ async def test_reading_the_weights_in_silence_is_no_silence(tmp_path: Path) -> N
     assert 0 < shares[0] < shares[-1] <= 0.99
 
 
+async def test_growing_for_ever_is_no_progress(tmp_path: Path) -> None:
+    """A chat template that writes without end takes in more and more, long after the weights are read."""
+    error = await failure_of(tmp_path, {"reads_mib": 2}, load_timeout_s=0.3)
+    assert str(error).startswith("timed out waiting for llama-server to start")
+
+
 async def test_without_a_limit_it_is_waited_for(tmp_path: Path) -> None:
     async with fake_engine(tmp_path, {"loading": 20}, load_timeout_s=None) as engine:
         assert engine.alive
@@ -301,6 +307,13 @@ async def test_a_long_story_of_errors_loses_its_beginning(tmp_path: Path) -> Non
     assert len(str(error)) <= MAX_ERROR_CHARS + 100
     assert f"error: 199 {'x' * 100}" in str(error)
     assert "error: 0 " not in str(error)
+
+
+async def test_a_chat_template_that_the_engine_cannot_use(tmp_path: Path) -> None:
+    """Known by its kind, so that another can take its place, whatever words the template puts into the message."""
+    lines = ["E srv init: chat template parsing error: out of memory", "x" * 2 * MAX_ERROR_CHARS, "error: exiting"]
+    error = await failure_of(tmp_path, {"prints": lines, "dies": 1})
+    assert type(error) is TemplateRefused
 
 
 OOM = "ggml_backend_cuda_buffer_type_alloc_buffer: allocating 9000.00 MiB: cudaMalloc failed: out of memory"

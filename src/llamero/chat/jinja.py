@@ -7,7 +7,6 @@ The engine renders Jinja, and reads the answers to it. What stands here is for w
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from typing import Any
 
 from ..messages import THINK_LEVELS, Think
@@ -57,51 +56,21 @@ def _effort(think: Think, jinja: str) -> str:
     return level
 
 
-@dataclass(frozen=True, slots=True)
-class _Form:
-    """How a family writes what it thinks."""
-
-    mark: str
-    """In the Jinja."""
-    opening: str
-    closing: str
-    """With what comes before the answer."""
-    answer: str = ""
-    """What an answer without thinking begins with."""
-
-    @property
-    def tag(self) -> str:
-        return self.closing.strip()
-
-    def is_open_in(self, prompt: str) -> bool:
-        return prompt.rstrip().endswith(self.opening.strip())
-
-
-_FORMS = (
-    _Form(
-        "<|channel|>",
-        "<|channel|>analysis<|message|>",
-        "<|end|><|start|>assistant<|channel|>final<|message|>",
-        "<|channel|>final<|message|>",
-    ),
-    _Form("<|channel>", "<|channel>thought\n", "<channel|>"),
-    _Form("<|START_TEXT|>", "<|START_THINKING|>", "<|END_THINKING|><|START_TEXT|>", "<|START_TEXT|>"),
-    _Form("<|START_THINKING|>", "<|START_THINKING|>", "<|END_THINKING|><|START_RESPONSE|>"),
-    _Form("[THINK]", "[THINK]", "[/THINK]"),
-    _Form("<seed:think>", "<seed:think>", "</seed:think>"),
-    _Form("</think>", "<think>", "\n</think>\n\n"),
+_TAGS = (
+    ("<|channel|>", "<|channel|>analysis<|message|>", "<|end|><|start|>assistant<|channel|>final<|message|>"),
+    ("<|channel>", "<|channel>thought", "<channel|>"),
+    ("<|START_TEXT|>", "<|START_THINKING|>", "<|END_THINKING|><|START_TEXT|>"),
+    ("<|START_THINKING|>", "<|START_THINKING|>", "<|END_THINKING|><|START_RESPONSE|>"),
+    ("[THINK]", "[THINK]", "[/THINK]"),
+    ("<seed:think>", "<seed:think>", "</seed:think>"),
+    ("</think>", "<think>", "</think>"),
 )
-"""The first whose mark the Jinja shows."""
-
-
-def _form(jinja: str) -> _Form | None:
-    return next((form for form in _FORMS if form.mark in jinja), None)
+"""What a family's Jinja shows, and the tags of its thinking. The first counts."""
 
 
 def tags(jinja: str) -> Tags:
     """The tags of thinking, for answers that the engine does not read."""
-    form = _form(jinja)
-    return Tags(form.opening.strip(), form.tag) if form else Tags()
+    return next((Tags(opening, closing) for mark, opening, closing in _TAGS if mark in jinja), Tags())
 
 
 def is_plain(jinja: str) -> bool:
@@ -117,19 +86,3 @@ def parser(jinja: str) -> str:
 def unread_calls(jinja: str) -> str:
     """The built-in parser for a form of calls that the engine takes for another one, or refuses (§8.1)."""
     return next((name for mark, name in _UNREAD_CALLS if mark in jinja), "")
-
-
-def answer_after(jinja: str, prompt: str, thoughts: str = "") -> str:
-    """What makes the rendered prompt go on with the answer, behind what was thought already."""
-    form = _form(jinja)
-    if thoughts:
-        return thoughts_after(jinja, prompt, thoughts) + (form.closing if form else "\n\n")
-    if form is None:
-        return ""
-    return form.closing if form.is_open_in(prompt) else form.answer
-
-
-def thoughts_after(jinja: str, prompt: str, thoughts: str) -> str:
-    """What makes the rendered prompt go on with the thinking."""
-    form = _form(jinja)
-    return thoughts if form is None or form.is_open_in(prompt) else form.opening + thoughts

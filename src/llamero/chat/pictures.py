@@ -42,10 +42,21 @@ _END = "\n"
 class EnginePrompt:
     """A rendered prompt as `/completion` takes it."""
 
-    prompt: str | dict[str, Any]
-    """The body's `prompt`: plain text when it shows no picture."""
+    pieces: tuple[str, ...]
+    """The text before, between and behind the pictures."""
+    shown: tuple[Media, ...] = ()
+    marker: str = ""
+    """What stands for a picture."""
     left_out: int = 0
     """Pictures that the template did not print."""
+
+    @property
+    def prompt(self) -> str | dict[str, Any]:
+        """The body's `prompt`: plain text when it shows no picture."""
+        text = self.marker.join(self.pieces)
+        if not self.shown:
+            return text
+        return {"prompt_string": text, "multimodal_data": [base64.b64encode(each.data).decode() for each in self.shown]}
 
     @property
     def warnings(self) -> tuple[str, ...]:
@@ -80,18 +91,18 @@ class Marked:
 
         A mark that a template prints twice is the picture once, and then text. `media_marker` is the engine's own.
         """
-        pieces, data, at = [], [], 0
+        pieces, shown, at = [], list[Media](), 0
         waiting = dict(enumerate(self.pictures))
         for mark in re.finditer(rf"\[img{self.kind}-([0-9]{{1,9}})\]", text):
             picture = waiting.pop(int(mark[1]), None)
             if picture is not None:
                 pieces.append(text[at : mark.start()])
-                data.append(base64.b64encode(media[picture].data).decode())
+                shown.append(media[picture])
                 at = mark.end()
-        if not data:
-            return EnginePrompt(self.shown(text), len(waiting))
-        pieces = [_harmless(self.shown(piece), media_marker) for piece in (*pieces, text[at:] or _END)]
-        return EnginePrompt({"prompt_string": media_marker.join(pieces), "multimodal_data": data}, len(waiting))
+        if not shown:
+            return EnginePrompt((self.shown(text),), left_out=len(waiting))
+        harmless = tuple(_harmless(self.shown(piece), media_marker) for piece in (*pieces, text[at:] or _END))
+        return EnginePrompt(harmless, tuple(shown), media_marker, len(waiting))
 
 
 def marked(messages: Sequence[Message], besides: Iterable[str] = (), *, rest: Rest = "front") -> Marked:

@@ -224,15 +224,6 @@ def _part(media: Media) -> dict[str, Any]:
     return {"type": "image_url", "image_url": {"url": f"data:{media.mime};base64,{data}"}}
 
 
-def chat_constraint(format: str | Mapping[str, Any] | None) -> dict[str, Any]:
-    """`format` as a part of a `/v1/chat/completions` body."""
-    if format is None:
-        return {}
-    if isinstance(format, str):
-        return {"response_format": {"type": "json_object"}}
-    return {"response_format": {"type": "json_schema", "json_schema": {"name": "schema", "schema": dict(format)}}}
-
-
 def completion_constraint(format: str | Mapping[str, Any] | None) -> dict[str, Any]:
     """`format` as a part of a `/completion` body."""
     if format is None:
@@ -246,6 +237,22 @@ def logprob_fields(*, wanted: bool, top: int) -> dict[str, Any]:
     In its chat as well: under OpenAI's names for it, it refuses them in a stream with tools.
     """
     return {"n_probs": max(top, 1)} if wanted else {}
+
+
+def thinking_limit(tokens: int | None, opening: str, closing: str, *, is_open: bool = False) -> dict[str, Any]:
+    """How to have the engine end the thinking, with its closing tag, where it has taken so many tokens.
+
+    `is_open`: the prompt has begun it already.
+    """
+    if tokens is None or not (opening and closing):
+        return {}
+    limit = {
+        "reasoning_budget_tokens": tokens,
+        "reasoning_budget_start_tag": opening,
+        "reasoning_budget_end_tags": [closing],
+        "reasoning_budget_message": "",  # without it the engine has nothing to end the thinking with
+    }
+    return limit | ({"generation_prompt": opening} if is_open else {})
 
 
 def cut_tokens(tokens: Sequence[int], ctx_tokens: int, keep: int, *, adds_bos: bool) -> list[int]:

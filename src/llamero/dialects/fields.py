@@ -10,6 +10,7 @@ from collections.abc import Collection
 from typing import Any, TypeVar
 
 from ..errors import BadRequest, InvalidField
+from ..messages import Adapter
 from . import native
 from .gojson import decode_value
 
@@ -23,7 +24,7 @@ LABELS = frozenset(
 )
 """Fields that only label a request: that they have no effect is no news to anybody."""
 
-EXTENSIONS = frozenset({"options", "keep_alive", "think"})
+EXTENSIONS = frozenset({"options", "keep_alive", "think", "adapters"})
 """What every inference route of every dialect takes besides its own fields."""
 
 
@@ -108,7 +109,7 @@ def read_body(body: bytes) -> Fields:
 
 
 def read_extensions(body: Fields) -> dict[str, Any]:
-    """`options`, `keep_alive` and `think` as arguments of a GenerationRequest (without `think`: of any Request)."""
+    """`options`, `keep_alive`, `think` and `adapters` as arguments of a GenerationRequest; the first two of any."""
     options = body.object("options")
     read: dict[str, Any] = {"options": {} if options is None else dict(body.raw("options"))}
     for name, target, reader in (
@@ -122,7 +123,14 @@ def read_extensions(body: Fields) -> dict[str, Any]:
             read[target] = reader(value)
         except BadRequest as error:
             raise body.invalid(name, str(error)) from error
+    if body.items("adapters") is not None:
+        read["adapters"] = tuple(_adapter(item) for item in body.objects("adapters"))
     return read
+
+
+def _adapter(item: Fields) -> Adapter:
+    scale = item.number("scale")
+    return Adapter(item.text("model") or "", 1.0 if scale is None else scale)
 
 
 def warnings_of(body: Fields, known: Collection[str], idle: Collection[str] = ()) -> tuple[str, ...]:

@@ -18,6 +18,7 @@ from .. import durations
 from ..errors import BadRequest, LlameroError, NotSignedIn
 from ..messages import (
     THINK_LEVELS,
+    Adapter,
     ChatRequest,
     Delays,
     Embedded,
@@ -166,6 +167,11 @@ class MessageBody(msgspec.Struct):
         return Message(self.role, self.content, self.thinking, self.images, calls, self.tool_name, self.tool_call_id)
 
 
+class AdapterBody(msgspec.Struct):
+    model: str = ""
+    scale: float = 1.0
+
+
 class GenerationBody(msgspec.Struct):
     """The fields that generate and chat share."""
 
@@ -180,6 +186,7 @@ class GenerationBody(msgspec.Struct):
     logprobs: bool = False
     top_logprobs: int = 0
     timings: bool = False
+    adapters: Annotated[tuple[AdapterBody, ...] | None, GoType("[]api.Adapter")] = None
     debug_render_only: bool = msgspec.field(default=False, name="_debug_render_only")
 
     def shared(self, unknown: Sequence[str]) -> dict[str, Any]:
@@ -197,9 +204,14 @@ class GenerationBody(msgspec.Struct):
             "logprobs": self.logprobs,
             "top_logprobs": self.top_logprobs,
             "timings": self.timings,
+            "adapters": self._adapters(),
             "render_only": self.debug_render_only,
             "warnings": unknown_fields(unknown),
         }
+
+    def _adapters(self) -> tuple[Adapter, ...] | None:
+        given = self.adapters
+        return None if given is None else tuple(Adapter(each.model, each.scale) for each in given)
 
 
 class ChatBody(GenerationBody):

@@ -17,6 +17,14 @@ if TYPE_CHECKING:  # the child program passes through this file on its way to th
     from .wire import Wire
 
 
+@dataclass(frozen=True, slots=True)
+class AdapterFile:
+    """LoRA layers in a file of their own."""
+
+    path: Path
+    size_bytes: int
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LoadPlan:
     """Everything that an engine is started with. Two equal plans give interchangeable engines."""
@@ -26,6 +34,9 @@ class LoadPlan:
     model: Path
     projectors: tuple[Path, ...] = ()
     adapters: tuple[Path, ...] = ()
+    """The model's own."""
+    extra_adapters: tuple[AdapterFile, ...] = ()
+    """Of other models with the same weights: loaded for requests that name them."""
     ctx_tokens: int
     """`num_ctx`, the window of one slot."""
     slots: int = 1
@@ -37,6 +48,9 @@ class LoadPlan:
     threads: int = 0
     """0: the engine decides."""
     embedding: bool = False
+    """Whether it makes vectors of texts instead of answering them."""
+    reranking: bool = False
+    """Whether it says how well texts answer a query. Neither can be changed once it runs."""
     kv_type: str = ""
     flash_attention: bool | None = None
     context_shift: bool = True
@@ -50,6 +64,16 @@ class LoadPlan:
     """Jinja to use when the engine refuses the one in the file; empty: there is nothing to refuse."""
     fit: bool = False
     """Let the engine fit layers into GPU memory; off without GPUs, where it costs load time."""
+
+    @property
+    def pools(self) -> bool:
+        """Whether it takes a text in as a whole and writes none."""
+        return self.embedding or self.reranking
+
+    @property
+    def all_adapters(self) -> tuple[Path, ...]:
+        """In the order of the engine, which knows them by their place."""
+        return (*self.adapters, *(adapter.path for adapter in self.extra_adapters))
 
     @property
     def total_ctx_tokens(self) -> int:

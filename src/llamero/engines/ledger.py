@@ -83,6 +83,7 @@ class Ledger:
     def __init__(self, wire: Wire, body: Mapping[str, Any], top: int) -> None:
         self._wire = wire
         self._prompt = body.get("prompt")
+        self._adapters = {"lora": body["lora"]} if "lora" in body else {}
         self._top = top
         self._ids: list[int | None] = []
         """The tokens of the answer; None where one was kept."""
@@ -167,7 +168,7 @@ class Ledger:
         if not isinstance(self._prompt, list):
             return []  # there are pictures in it
         try:
-            return await self._wire.likeliest([*self._prompt, *before], MAX_CANDIDATES)
+            return await self._wire.likeliest([*self._prompt, *before], MAX_CANDIDATES, **self._adapters)
         except ContextTooLong:
             return []  # the context has shifted meanwhile: the model saw something else
 

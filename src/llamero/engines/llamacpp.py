@@ -117,7 +117,7 @@ class LlamaCpp:
         self._process: Process | None = None
         self._errors: list[str] = []
         self._refuses_template = False
-        paths = (plan.model, *plan.projectors, *plan.adapters, self.endpoint.socket or self._folder)
+        paths = (plan.model, *plan.projectors, *plan.all_adapters, self.endpoint.socket or self._folder)
         folders = {re.escape(os.path.join(os.path.dirname(path), "")) for path in paths}
         self._private = re.compile("|".join([*folders, _PRIVATE]))
 
@@ -299,7 +299,7 @@ def parameters(plan: LoadPlan, endpoint: Endpoint) -> dict[str, Any]:
         "ctx_shift": plan.context_shift,
         "n_keep": plan.keep_tokens,
         "n_gpu_layers": plan.gpu_layers,
-        "embedding": plan.embedding,
+        "embedding": plan.pools,
         "load_mode": "LLAMA_LOAD_MODE_AUTO" if plan.use_mmap else "LLAMA_LOAD_MODE_NONE",
         "flash_attn_type": {
             None: "LLAMA_FLASH_ATTN_TYPE_AUTO",
@@ -307,7 +307,9 @@ def parameters(plan: LoadPlan, endpoint: Endpoint) -> dict[str, Any]:
             False: "LLAMA_FLASH_ATTN_TYPE_DISABLED",
         }[plan.flash_attention],
     }
-    if plan.embedding:
+    if plan.reranking:
+        settings["pooling_type"] = "LLAMA_POOLING_TYPE_RANK"
+    if plan.pools:
         settings["kv_unified"] = True  # separate streams cut texts of unequal length apart and pool only the rest
     elif plan.ctx_tokens % WINDOW_STEP:
         settings |= {"kv_unified": True, "kv_unified_per_slot": plan.ctx_tokens}
@@ -324,8 +326,8 @@ def parameters(plan: LoadPlan, endpoint: Endpoint) -> dict[str, Any]:
     if plan.chat_template:
         settings["use_jinja"] = True
         settings["chat_template"] = plan.chat_template
-    if plan.adapters:
-        settings["lora_adapters"] = [{"path": str(path), "scale": 1.0} for path in plan.adapters]
+    if plan.all_adapters:
+        settings["lora_adapters"] = [{"path": str(path), "scale": 1.0} for path in plan.all_adapters]
     return settings
 
 
@@ -341,8 +343,8 @@ def arguments(plan: LoadPlan, endpoint: Endpoint) -> list[str]:
         *("--cache-ram", str(plan.cache_ram_mib)),
         *("--flash-attn", {None: "auto", True: "on", False: "off"}[plan.flash_attention]),
     ]
-    if plan.embedding:
-        flags += ["--embedding", "--kv-unified"]
+    if plan.pools:
+        flags += ["--reranking" if plan.reranking else "--embedding", "--kv-unified"]
     elif plan.ctx_tokens % WINDOW_STEP:
         flags += ["--kv-unified", "--kv-unified-per-slot", str(plan.ctx_tokens)]
     if plan.context_shift:
@@ -363,6 +365,6 @@ def arguments(plan: LoadPlan, endpoint: Endpoint) -> list[str]:
             flags.append("--no-mmproj-offload")
     if plan.chat_template:
         flags += ["--jinja", "--chat-template", plan.chat_template]
-    for adapter in plan.adapters:
+    for adapter in plan.all_adapters:
         flags += ["--lora", str(adapter)]
     return flags

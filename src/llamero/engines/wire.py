@@ -46,6 +46,8 @@ BROKE = "an error was encountered while running the model"
 END_MISSING = "the last characters of the answer are missing: a stop string might have begun with them"
 NO_LOGPROBS = "logprobs: {} tokens have no entry of their own"
 UNFINISHED = "model runner stopped before finishing"
+IN_ONE_PIECE = "too large to process. increase the physical batch size"
+"""What the engine says of a text that its model must read at once, and that is longer than it takes at once."""
 UNTOLD_ENDS = 2
 """Tokens without an entry that nobody misses: what ends an answer has no text."""
 TOO_LONG = "the request took longer than LLAMERO_REQUEST_TIMEOUT allows"
@@ -157,8 +159,22 @@ class _Embeddings(msgspec.Struct):
     usage: _Usage = msgspec.field(default_factory=_Usage)
 
 
+class _Score(msgspec.Struct):
+    index: int
+    relevance_score: float
+
+
+class _Ranking(msgspec.Struct):
+    results: list[_Score]
+    usage: _Usage = msgspec.field(default_factory=_Usage)
+
+
 class _Prompt(msgspec.Struct):
     prompt: str
+
+
+class _Counted(msgspec.Struct):
+    input_tokens: int
 
 
 class _Tokens(msgspec.Struct):
@@ -226,6 +242,10 @@ class Wire:
         """The prompt text that a chat body renders to."""
         return (await self._ask("/apply-template", body, _Prompt)).prompt
 
+    async def count_chat(self, body: dict[str, Any]) -> int:
+        """Tokens of the prompt that a chat body makes, its pictures as well."""
+        return (await self._ask("/v1/chat/completions/input_tokens", body, _Counted)).input_tokens
+
     async def tokenize(self, text: str, *, add_special: bool = False) -> list[int]:
         body = {"content": text, "add_special": add_special, "parse_special": True}
         return (await self._ask("/tokenize", body, _Tokens)).tokens
@@ -236,11 +256,11 @@ class Wire:
             self._texts[token] = await self.detokenize([token])
         return self._texts[token]
 
-    async def likeliest(self, prompt: Sequence[int], count: int) -> list[Entry]:
+    async def likeliest(self, prompt: Sequence[int], count: int, **extra: Any) -> list[Entry]:
         """The `count` likeliest tokens to follow these, most likely first."""
         # any text will do for an answer; with a token that is no whole character the engine tells no probabilities
         body = {"prompt": list(prompt), "n_predict": 1, "n_probs": count, "grammar": 'root ::= "a"', "stream": False}
-        (entry,) = (await self._ask("/completion", body, _Probabilities)).completion_probabilities
+        (entry,) = (await self._ask("/completion", body | extra, _Probabilities)).completion_probabilities
         return entry.alternatives
 
     async def detokenize(self, tokens: Sequence[int]) -> str:
@@ -262,13 +282,29 @@ class Wire:
             self._bos = len(tokens), await self.detokenize(tokens) if tokens else ""
         return self._bos
 
-    async def embed(self, inputs: Sequence[str], **extra: Any) -> tuple[list[list[float | None]], int]:
-        """One vector per input, in their order, and the number of prompt tokens. A NaN arrives as None."""
+    async def embed(
+        self, inputs: Sequence[str] | Sequence[Sequence[int]], **extra: Any
+    ) -> tuple[list[list[float | None]], int]:
+        """One vector per input (a text or its tokens), in their order, and the number of prompt tokens.
+
+        A NaN arrives as None.
+        """
         reply = await self._ask("/v1/embeddings", {"input": list(inputs), **extra}, _Embeddings)
         if len(reply.data) != len(inputs):
             raise EngineError(f"{BROKE}: {len(reply.data)} embeddings for {len(inputs)} inputs")
         rows = sorted(reply.data, key=lambda row: row.index)
         return [row.embedding for row in rows], reply.usage.prompt_tokens
+
+    async def rerank(self, query: str, documents: Sequence[str]) -> tuple[list[float], int]:
+        """How well each document answers the query, in their order, and the number of tokens in all.
+
+        What a score means depends on the model: the higher, the better.
+        """
+        reply = await self._ask("/v1/rerank", {"query": query, "documents": list(documents)}, _Ranking)
+        scores = {result.index: result.relevance_score for result in reply.results}
+        if sorted(scores) != list(range(len(documents))):
+            raise EngineError(f"{BROKE}: {len(reply.results)} scores for {len(documents)} documents")
+        return [scores[index] for index in range(len(documents))], reply.usage.prompt_tokens
 
     async def _ask(self, path: str, body: dict[str, Any], reply: type[_T]) -> _T:
         async with self._post(path, body) as response:
@@ -460,7 +496,7 @@ class Wire:
 
     def _reported(self, failure: _Failure, unreadable: type[EngineError] = EngineError) -> EngineError | ContextTooLong:
         """`unreadable` is for what the engine says in the middle of a stream, while it is well itself."""
-        if failure.type == "exceed_context_size_error":
+        if failure.type == "exceed_context_size_error" or IN_ONE_PIECE in failure.message:
             return ContextTooLong(failure.message)
         status = failure.code if failure.code is not None and 400 <= failure.code < 600 else 500
         text = failure.message.strip() or BROKE

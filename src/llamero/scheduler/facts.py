@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from ..errors import BadRequest
-from ..store.manifests import PROJECTOR
+from ..gguf import Gguf
+from ..store.manifests import ADAPTER, PROJECTOR
 from ..store.models import Model
 from .plan import ModelFacts
 
 CHATML = "chatml"
 """The engine's own chat template, by its name there."""
+
+RANK = 4
+"""llama.cpp's number for models that rank documents."""
 
 
 def facts_of(model: Model) -> ModelFacts:
@@ -27,6 +31,7 @@ def facts_of(model: Model) -> ModelFacts:
         projectors=model.projectors,
         projector_bytes=sum(layer.size_bytes for layer in model.manifest.of_type(PROJECTOR)),
         adapters=model.adapters,
+        adapter_bytes=sum(layer.size_bytes for layer in model.manifest.of_type(ADAPTER)),
         family=gguf.architecture,
         families=tuple(model.config.model_families or (gguf.architecture,)),
         train_ctx_tokens=gguf.get_int("context_length"),
@@ -38,8 +43,13 @@ def facts_of(model: Model) -> ModelFacts:
         key_length=gguf.get_int("attention.key_length"),
         value_length=gguf.get_int("attention.value_length"),
         vocabulary=gguf.vocabulary,
-        is_embedder=gguf.has("pooling_type"),
+        is_embedder=gguf.has("pooling_type") and not is_ranker(gguf),
+        is_ranker=is_ranker(gguf),
         has_vision="vision" in model.capabilities,
         chat_template=model.bundled_jinja,
         spare_template=(model.spare_jinja or CHATML) if model.jinja else "",
     )
+
+
+def is_ranker(gguf: Gguf) -> bool:
+    return gguf.get_int("pooling_type", -1) == RANK

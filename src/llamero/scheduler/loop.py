@@ -494,6 +494,7 @@ class Scheduler:
                 self._join(runner, self._pending.popleft())
                 continue
             if runner is not None:  # 4
+                ticket.wanted = plan.with_adapters_of(runner.wanted, ticket.wanted)
                 self._retire(runner)
                 return
             if len(self._runners) >= self._limits.max_loaded():  # 5

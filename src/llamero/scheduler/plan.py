@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from ..engines import LoadPlan
+from ..engines import AdapterFile, LoadPlan
 
 MIN_CTX_TOKENS = 4
 MIN_BATCH_TOKENS = 32
@@ -23,6 +23,9 @@ MAX_THREADS = 1024
 """More than any machine has cores; the engine would start as many as it is told."""
 MAX_GPUS = 16
 """What llama.cpp is built for."""
+
+MAX_EXTRA_ADAPTERS = 16
+"""That one engine holds beside the model's own. A request may ask for no more; beyond, those asked for first go."""
 
 GIB = 2**30
 CTX_TIERS = ((47 * GIB, 262_144), (23 * GIB, 32_768))
@@ -63,6 +66,9 @@ class ModelFacts:
     projectors: tuple[Path, ...] = ()
     projector_bytes: int = 0
     adapters: tuple[Path, ...] = ()
+    adapter_bytes: int = 0
+    extra_adapters: tuple[AdapterFile, ...] = ()
+    """Of other models with these weights, for the request that is planned for."""
     family: str = ""
     families: tuple[str, ...] = ()
     train_ctx_tokens: int = 0
@@ -80,11 +86,17 @@ class ModelFacts:
     value_length: int = 0
     vocabulary: int = 0
     is_embedder: bool = False
+    is_ranker: bool = False
     has_vision: bool = False
     chat_template: str = ""
     """Jinja for a file that has none that is of use; empty: the engine takes the file's own."""
     spare_template: str = ""
     """Jinja for when the engine refuses the file's own."""
+
+    @property
+    def pools(self) -> bool:
+        """Whether it takes a text in as a whole and writes none."""
+        return self.is_embedder or self.is_ranker
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -127,6 +139,8 @@ class Wanted:
     """The reference's estimate, whose thresholds decide what fits beside others on GPUs."""
     partial_offload: bool = False
     """Whether the request itself sends only a part of the layers to the GPU."""
+    takes_any: bool = False
+    """Whether any engine with these weights will do: only its vocabulary is asked."""
     warnings: tuple[str, ...] = ()
 
 
@@ -143,6 +157,7 @@ def want(
         model=facts.path,
         projectors=facts.projectors,
         adapters=facts.adapters,
+        extra_adapters=facts.extra_adapters,
         ctx_tokens=ctx,
         slots=slots,
         batch_tokens=_clamp_batch(batch, ctx * slots, warnings) if batch else _automatic_batch(facts, ctx * slots),
@@ -151,11 +166,12 @@ def want(
         use_mmap=not on_cpu if options["use_mmap"] is None else options["use_mmap"],
         threads=_clamp("num_thread", options["num_thread"], 0, MAX_THREADS, warnings),
         embedding=facts.is_embedder,
+        reranking=facts.is_ranker,
         kv_type=defaults.kv_type,
         flash_attention=defaults.flash_attention,
         context_shift=_shift(facts, shift),
         keep_tokens=max(0, min(ctx, options["num_keep"])),
-        cache_ram_mib=int(min(512, machine.ram_total_bytes * 0.05 / 2**20)),
+        cache_ram_mib=_cache_ram_mib(facts, machine),
         chat_template=facts.chat_template,
         spare_template=facts.spare_template,
         fit=machine.has_gpu,
@@ -203,7 +219,7 @@ def tier(gpu_total_bytes: int) -> int:
 
 
 def _slots(facts: ModelFacts, defaults: Defaults, warnings: list[str]) -> int:
-    if facts.is_embedder:
+    if facts.pools:
         return 1
     if facts.family in SINGLE_SLOT_FAMILIES:
         if defaults.slots > 1:
@@ -213,7 +229,7 @@ def _slots(facts: ModelFacts, defaults: Defaults, warnings: list[str]) -> int:
 
 
 def _automatic_batch(facts: ModelFacts, total_ctx: int) -> int:
-    if facts.is_embedder:
+    if facts.pools:
         return min(2048, total_ctx)
     return 512 if total_ctx <= 4096 else 1024 if total_ctx <= 32_768 else 2048
 
@@ -237,14 +253,19 @@ def _shift(facts: ModelFacts, shift: bool | None) -> bool:
     return "deepseek2" not in facts.families if shift is None else shift
 
 
+def _cache_ram_mib(facts: ModelFacts, machine: Machine) -> int:
+    if facts.adapters or facts.extra_adapters:
+        return 0  # this cache of the engine's does not know with which adapters a prompt was read
+    return int(min(512, machine.ram_total_bytes * 0.05 / 2**20))
+
+
 def estimate(facts: ModelFacts, plan: LoadPlan) -> int:
     """Bytes that a loaded engine will take: weights, K/V cache by its type, compute buffers, the process itself.
 
     Source: llama.cpp's own buffer report; checked against SmolLM2-135M (bench/README.md).
     """
-    return (
-        facts.size_bytes + facts.projector_bytes + _kv_bytes(facts, plan) + _compute_bytes(facts, plan) + PROCESS_BYTES
-    )
+    files = facts.size_bytes + facts.projector_bytes + facts.adapter_bytes + size_of(facts.extra_adapters)
+    return files + _kv_bytes(facts, plan) + _compute_bytes(facts, plan) + PROCESS_BYTES
 
 
 def _kv_bytes(facts: ModelFacts, plan: LoadPlan) -> int:
@@ -266,14 +287,18 @@ def predict(facts: ModelFacts, plan: LoadPlan) -> int:
     train = facts.train_ctx_tokens or plan.ctx_tokens
     ctx = min(plan.ctx_tokens, train) * plan.slots
     surcharge = 0
-    if not facts.is_embedder:
+    if not facts.pools:
         surcharge = {1024: 768 * 2**20, 2048: 2 * GIB}.get(plan.batch_tokens, 0)
     return facts.size_bytes + 2 * facts.layers * facts.kv_heads_min * head * ctx * 2 + surcharge
 
 
 def must_reload(loaded: Wanted, wanted: Wanted) -> bool:
     """Whether a loaded engine cannot serve a request (scheduler §5): what we chose ourselves never counts."""
+    if wanted.takes_any:
+        return False
     have, need = loaded.plan, wanted.plan
+    if set(need.extra_adapters) <= set(have.extra_adapters):
+        need = replace(need, extra_adapters=have.extra_adapters)
     if loaded.auto_ctx and wanted.auto_ctx:
         need = replace(need, ctx_tokens=have.ctx_tokens)
     if loaded.auto_batch and wanted.auto_batch:
@@ -285,6 +310,21 @@ def must_reload(loaded: Wanted, wanted: Wanted) -> bool:
     # sampling options and what only we set: no reason to load again
     need = replace(need, keep_tokens=have.keep_tokens, slots=have.slots, cache_ram_mib=have.cache_ram_mib, fit=have.fit)
     return need != have
+
+
+def size_of(adapters: Iterable[AdapterFile]) -> int:
+    return sum(adapter.size_bytes for adapter in adapters)
+
+
+def with_adapters_of(loaded: Wanted, wanted: Wanted) -> Wanted:
+    """What is loaded in its place, with the extra adapters that it had: requests that take turns reload but once."""
+    asked, had = wanted.plan.extra_adapters, loaded.plan.extra_adapters
+    if not asked or loaded.plan.adapters != wanted.plan.adapters:
+        return wanted
+    others = [adapter for adapter in had if adapter not in asked]
+    kept = others[max(0, len(others) + len(asked) - MAX_EXTRA_ADAPTERS) :]
+    merged = replace(wanted.plan, extra_adapters=(*kept, *asked))
+    return replace(wanted, plan=merged, estimate_bytes=wanted.estimate_bytes + size_of(kept))
 
 
 @dataclass(frozen=True, slots=True)

@@ -129,7 +129,7 @@ class App:
             error = MethodNotAllowed(allow(methods))
             route = next(iter(methods.values())).route
             if route.errors is not NATIVE_ERRORS:
-                return _written(error, route.errors, new_request_id(), bare=True)
+                return _written(error, route.errors, new_request_id())
             return _bare(error.status, b"405 method not allowed", "text/plain", error.headers)
         if (target := self._routes.elsewhere(method, path)) is not None:
             query = scope["query_string"].decode("latin-1")
@@ -178,11 +178,12 @@ def _error(error: LlameroError, request: Request, *, bare: bool) -> Response:
     return _written(error, request.state.errors, request.state.id, bare=bare)
 
 
-def _written(error: LlameroError, shape: ErrorShape, request_id: str, *, bare: bool) -> Response:
+def _written(error: LlameroError, shape: ErrorShape, request_id: str, *, bare: bool = False) -> Response:
     headers = {**shape.headers(error), **({shape.id_header: request_id} if shape.id_header else {})}
     if isinstance(error, TooLarge):
         headers["Connection"] = "close"  # the rest of the body is not worth reading
-    return _bare(shape.status(error), shape.write(error, request_id), BARE_JSON if bare else JSON, headers)
+    content_type = JSON if shape is NATIVE_ERRORS and not bare else BARE_JSON
+    return _bare(shape.status(error), shape.write(error, request_id), content_type, headers)
 
 
 def _bare(status: int, body: bytes, content_type: str | None, headers: Mapping[str, str] | None = None) -> Response:

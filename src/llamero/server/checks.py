@@ -12,8 +12,8 @@ from typing import Any
 from ..chat import prompt, schema
 from ..chat.grammar import check_grammar
 from ..chat.media import MAX_FILES, kind_of
-from ..errors import BadRequest, LlameroError, UnsupportedOption
-from ..messages import GenerateRequest, GenerationRequest, Message, Think
+from ..errors import BadRequest, Incapable, LlameroError, UnsupportedOption
+from ..messages import GenerateRequest, GenerationRequest, Message, Request, Think
 from ..store.models import Model
 
 
@@ -22,7 +22,7 @@ def check_thinking(request: GenerationRequest, model: Model) -> None:
         hint = ""
         if model.config.model_family == "qwen3" or model.name.model == "deepseek-r1":
             hint = ". Pull the model again to get the latest version with full thinking support"
-        raise BadRequest(f'"{request.model}" does not support thinking{hint}')
+        raise Incapable(f'"{request.model}" does not support thinking{hint}', request.model, "thinking")
 
 
 def think_of(request: GenerationRequest, model: Model) -> Think:
@@ -33,15 +33,23 @@ def think_of(request: GenerationRequest, model: Model) -> Think:
     return None if request.is_thinking_optional and not can else request.think
 
 
+def unheard_wishes(request: Request, model: Model) -> tuple[str, ...]:
+    """What a request would like, and does without."""
+    if isinstance(request, GenerationRequest) and request.think and "thinking" not in model.capabilities:
+        return (f'"{request.model}" does not support thinking: it answers at once',)
+    return ()
+
+
 def check_capabilities(asked_as: str, model: Model, action: str, needed: Sequence[str]) -> None:
     """`action` is chat or generate; `needed` what the request asks for besides completion."""
     if "image" in model.capabilities:
         raise BadRequest("image generation models are not currently supported")
     if "completion" not in model.capabilities:
-        raise BadRequest(f'"{asked_as}" does not support {action}')
+        raise Incapable(f'"{asked_as}" does not support {action}', asked_as, "completion")
     missing = [capability for capability in needed if capability not in model.capabilities]
     if missing:
-        raise BadRequest("\n".join(f"{model.name.full} does not support {capability}" for capability in missing))
+        said = "\n".join(f"{model.name.full} does not support {capability}" for capability in missing)
+        raise Incapable(said, asked_as, missing[0])
 
 
 def check_images(request: GenerationRequest, model: Model, messages: Sequence[Message]) -> None:
@@ -59,7 +67,8 @@ def check_images(request: GenerationRequest, model: Model, messages: Sequence[Me
     for message in messages:
         for data in message.images:
             if (kind := kind_of(data)) not in senses:
-                raise BadRequest(f'{kind} input is not supported by "{request.model}"')
+                need = "audio" if kind == "audio" else "vision"
+                raise Incapable(f'{kind} input is not supported by "{request.model}"', request.model, need)
 
 
 def _senses(model: Model) -> set[str]:
@@ -100,9 +109,6 @@ class Constraint:
     @property
     def is_set(self) -> bool:
         return self.format is not None or bool(self.grammar)
-
-    def for_chat(self) -> dict[str, Any]:
-        return {"grammar": self.grammar} if self.grammar else prompt.chat_constraint(self.format)
 
     def for_completion(self) -> dict[str, Any]:
         return {"grammar": self.grammar} if self.grammar else prompt.completion_constraint(self.format)

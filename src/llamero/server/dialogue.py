@@ -10,7 +10,7 @@ import asyncio
 import dataclasses
 import secrets
 from abc import ABC, abstractmethod
-from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
 from functools import partial
@@ -44,6 +44,8 @@ class Talk:
     think: Think = None
     meant: Mapping[str, str] = field(default_factory=dict)
     """The client's names of tools, by those that the model was told."""
+    hides_thinking: bool = False
+    """A model that thinks although `think` is False is not heard doing it."""
 
     @property
     def offered(self) -> tuple[Tool, ...]:
@@ -71,24 +73,48 @@ class Asked:
     constraint: Constraint = field(default_factory=Constraint)
     logprobs: bool = False
     top_logprobs: int = 0
-    on_usage: Callable[[Usage], None] | None = None
-    """Hears what the prompt cost, before the first event."""
+    max_thinking_tokens: int | None = None
 
-    def after(self, tokens: int) -> Asked:
-        """The rest of it, behind an answer's first `tokens`."""
-        left = max(1, self.sampling["n_predict"] - tokens)
-        return dataclasses.replace(self, sampling={**self.sampling, "n_predict": left})
+    def body(self, written: int) -> dict[str, Any]:
+        """The part of an engine's request that the conversation does not change, behind `written` tokens."""
+        left = max(1, self.sampling["n_predict"] - written)
+        logprobs = prompt.logprob_fields(wanted=self.logprobs, top=self.top_logprobs)
+        # with its figures at every token: those of a run that we break off are the last that came
+        return {**self.sampling, "n_predict": left, "timings_per_token": True, **logprobs}
 
-    def body(self) -> dict[str, Any]:
-        """The part of an engine's request that the conversation does not change."""
-        fields = {**self.sampling, **prompt.logprob_fields(wanted=self.logprobs, top=self.top_logprobs)}
-        return fields | ({"timings_per_token": True} if self.on_usage else {})
+
+class Bill:
+    """What an answer costs in all its runs: its prompt once, and every token that the model wrote."""
+
+    def __init__(self) -> None:
+        self._before = Usage()
+        self._run = Usage()
+
+    def begin(self) -> None:
+        """Another run, behind what those before it wrote."""
+        self._before, self._run = self.total, Usage()
+
+    def hear(self, usage: Usage) -> None:
+        """What the present run costs so far."""
+        self._run = usage
 
     @property
-    def hearing(self) -> dict[str, Any]:
-        """What the wire is told besides."""
-        hears = {"on_usage": self.on_usage} if self.on_usage else {}
-        return {"top_logprobs": self.top_logprobs, **hears}
+    def has_several(self) -> bool:
+        return self._before.prompt_tokens > 0
+
+    @property
+    def total(self) -> Usage:
+        before, run = self._before, self._run
+        if not self.has_several:
+            return run
+        return dataclasses.replace(
+            before,
+            prompt_ns=before.prompt_ns + run.prompt_ns,
+            predicted_tokens=before.predicted_tokens + run.predicted_tokens,
+            predicted_ns=before.predicted_ns + run.predicted_ns,
+            draft_tokens=before.draft_tokens + run.draft_tokens,
+            accepted_tokens=before.accepted_tokens + run.accepted_tokens,
+        )
 
 
 class Dialogue(ABC):
@@ -99,6 +125,7 @@ class Dialogue(ABC):
         self._media: dict[bytes, Media] = {}
         self._dropped = 0
         """Messages left out at the front."""
+        self.bill = Bill()
         self.warnings: list[str] = []
         """What must be said about the prompt; complete when the first event of an answer is there."""
 
@@ -133,9 +160,9 @@ class Dialogue(ABC):
             self.warnings.append(f"the conversation is longer than the context: {lost} oldest messages left out")
         return self._dropped > before
 
+    @abstractmethod
     async def count(self) -> int:
-        """Tokens of the prompt; pictures count as they do when it is shortened."""
-        return await self._count(self._dropped)
+        """Tokens of the prompt as the engine counts them, pictures too, whether or not they fit the window."""
 
     async def _count(self, start: int) -> int:
         """Of the conversation without its first `start` messages."""
@@ -152,18 +179,23 @@ class Dialogue(ABC):
         self, prompt: Any, asked: Asked, constraint: Mapping[str, Any], reader: Reader, heard: list[str] | None = None
     ) -> Events:
         """One run on a prompt that is text, told apart by `reader`. `heard` collects the text as the model wrote it."""
-        body = {"prompt": prompt, **asked.body(), **constraint}
+        body = {"prompt": prompt, **self._next_run(asked), **constraint}
         if stops := asked.sampling.get("stop"):  # one that is a special token ends the answer only if it is shown
             body["preserved_tokens"] = [*constraint.get("preserved_tokens", ()), *stops]
-        if reader.may_end_early:
-            body["timings_per_token"] = True
-        events = self._wire.complete(body, is_over=lambda: reader.is_over, **asked.hearing)
+        events = self._wire.complete(
+            body, top_logprobs=asked.top_logprobs, is_over=lambda: reader.is_over, on_usage=self.bill.hear
+        )
         async with aclosing(events):
             async for event in events:
                 if heard is not None and isinstance(event, Text):
                     heard.append(event.text)
                 for piece in reader.feed(event):
                     yield piece
+
+    def _next_run(self, asked: Asked) -> dict[str, Any]:
+        """What every run asks of the engine, behind the runs before it."""
+        self.bill.begin()
+        return asked.body(self.bill.total.predicted_tokens)
 
     @abstractmethod
     async def shown(self) -> str:

@@ -6,12 +6,12 @@ import math
 import time
 from collections.abc import Sequence
 
-from ..errors import BadRequest, ContextTooLong, EngineError, EngineGone
+from ..errors import BadRequest, ContextTooLong, EngineError, EngineGone, InputTooLong, NotANumber
 from ..messages import Embedded, EmbedRequest, Usage
 from .inference import Inference
-from .turn import Job, Ready
+from .turn import Job, Ready, check_tokens
 
-TOO_LONG = "the input length exceeds the context length"
+CUT = "input {} is longer than the context: {} tokens left out"
 CANNOT_CUT = "input after truncation exceeds maximum context length"
 
 _LENGTH_WORDS = ("too large", "context size", "context length", "physical batch size", "exceeds the available context")
@@ -22,7 +22,9 @@ async def embed(inference: Inference, request: EmbedRequest, *, normalize: bool)
     started_ns = time.monotonic_ns()
     model = await inference.model(request.model, f'model "{request.model}" not found, try pulling it first')
     job = inference.job(model, request, started_ns)
-    if request.inputs and not job.wanted.plan.embedding:
+    for tokens in request.tokens:
+        check_tokens("input", tokens, model)
+    if (request.inputs or request.tokens) and not job.wanted.plan.embedding:
         raise EngineError(f'"{request.model}" does not support embeddings', status=501)
     try:
         return await _embed(inference, job, request, normalize=normalize)
@@ -32,15 +34,16 @@ async def embed(inference: Inference, request: EmbedRequest, *, normalize: bool)
 
 async def _embed(inference: Inference, job: Job, request: EmbedRequest, *, normalize: bool) -> Embedded:
     async with inference.lease(job, request) as ready:
-        if not request.inputs:
+        if not (request.inputs or request.tokens):
             return Embedded(())
-        inputs, warnings = await _cut(request, ready)
+        warnings: list[str] = []
+        inputs = _cut_tokens(request, ready, warnings) if request.tokens else await _cut(request, ready, warnings)
         asked_ns = time.monotonic_ns()
         try:
             rows, tokens = await ready.wire.embed(inputs)
         except (EngineError, ContextTooLong) as error:
             if any(words in str(error) for words in _LENGTH_WORDS):
-                raise ContextTooLong(TOO_LONG) from error
+                raise InputTooLong from error
             raise
     ended_ns = time.monotonic_ns()
     vectors = tuple(_vector(row, request.dimensions, normalize=normalize) for row in rows)
@@ -49,22 +52,33 @@ async def _embed(inference: Inference, job: Job, request: EmbedRequest, *, norma
     return Embedded(vectors, usage, total_ns, ready.load_ns, (*job.warnings, *warnings), ready.delays)
 
 
-async def _cut(request: EmbedRequest, ready: Ready) -> tuple[list[str], list[str]]:
+async def _cut(request: EmbedRequest, ready: Ready, warnings: list[str]) -> list[str]:
     """Inputs that fit the window; what is cut is named."""
     limit = ready.ctx_tokens - await _special_tokens(ready)
     if limit <= 0:
         raise BadRequest(CANNOT_CUT)
-    inputs, warnings = [], []
+    inputs = []
     for index, text in enumerate(request.inputs):
         if len(text.encode()) > limit:  # a token is at least one byte: shorter texts need no counting
             tokens = await ready.wire.tokenize(text)
             if len(tokens) > limit:
                 if not request.truncate:
-                    raise ContextTooLong(TOO_LONG)
+                    raise InputTooLong
                 text = await ready.wire.detokenize(tokens[:limit])
-                warnings.append(f"input {index} is longer than the context: {len(tokens) - limit} tokens left out")
+                warnings.append(CUT.format(index, len(tokens) - limit))
         inputs.append(text)
-    return inputs, warnings
+    return inputs
+
+
+def _cut_tokens(request: EmbedRequest, ready: Ready, warnings: list[str]) -> list[Sequence[int]]:
+    """The same for inputs in tokens, to which none are added."""
+    limit = ready.ctx_tokens
+    for index, tokens in enumerate(request.tokens):
+        if len(tokens) > limit:
+            if not request.truncate:
+                raise InputTooLong
+            warnings.append(CUT.format(index, len(tokens) - limit))
+    return [tokens[:limit] for tokens in request.tokens]
 
 
 async def _special_tokens(ready: Ready) -> int:
@@ -75,7 +89,7 @@ async def _special_tokens(ready: Ready) -> int:
 def _vector(row: Sequence[float | None], dimensions: int, *, normalize: bool) -> tuple[float, ...]:
     values = [value for value in row if value is not None and math.isfinite(value)]
     if len(values) != len(row):
-        raise BadRequest("embedding contains NaN or Inf values")
+        raise NotANumber
     if 0 < dimensions < len(values):
         values = values[:dimensions]
     if not normalize:

@@ -21,9 +21,8 @@ from ..chat.parsers import call_parser, choose_parsers, visible_tokens
 from ..chat.pipeline import Parser, Reader, Tidy, Unthinking
 from ..chat.thinking import ThinkingSplitter
 from ..engines.wire import Wire
-from ..errors import AnswerUnreadable
+from ..errors import AnswerUnreadable, EngineError
 from ..messages import Done, Message, Text, Thinking, ToolCall, Usage
-from .checks import Constraint
 from .dialogue import Asked, Dialogue, Events, Talk, Window, new_id
 
 log = logging.getLogger(__name__)
@@ -35,6 +34,9 @@ MAX_UNSEEN = 16
 """Tokens of an answer that nobody is shown: the marks of its parts, and its end."""
 NOT_AGAIN = 64
 """One token in so many may be gone when an answer's text is cut into tokens again."""
+
+HERE = "\x1a"
+"""Where the model goes on, in a prompt with an answer that has begun: the engine knows how its template writes that."""
 
 MAX_PREAMBLE = 256
 """Pieces of text before a call that must come; after so many, the template is one that knows no calls."""
@@ -78,16 +80,15 @@ class EngineChat(Dialogue):
                     yield piece
 
     def _runs(self, asked: Asked) -> Events:
-        if self._talk.offered:
-            if self._talk.choice.mode == "required":
-                return self._call(asked)
-            if asked.constraint.is_set:
-                return self._call_or_answer(asked)
-        elif asked.constraint.grammar and (self._tags.opening or self._talk.think):
-            return self._call_or_answer(asked)  # the engine's chat would apply it to the thinking as well
-        elif self._is_plain and (asked.constraint.is_set or asked.logprobs or asked.sampling.get("stop")):
+        if self._talk.offered and self._talk.choice.mode == "required":
+            return self._call(asked)
+        if asked.constraint.is_set:
+            # the engine's chat holds thinking to a grammar too, and forgets a format, or fails, under some templates
+            may_wait = self._talk.offered or self._talk.think
+            return self._call_or_answer(asked) if may_wait else self._answer_only(asked, "")
+        if self._is_plain and not self._talk.offered and (asked.logprobs or asked.sampling.get("stop")):
             # the engine's chat tells no token without text, and loses what a stop string might have begun with
-            return self._write("", asked, asked.constraint.for_completion(), Reader())
+            return self._write(None, asked, {}, Reader())
         return self._chat(asked)
 
     # --- one run -----------------------------------------------------------------------------------------------------
@@ -110,17 +111,17 @@ class EngineChat(Dialogue):
                         case Done() if not is_called and await self._lacks([*thoughts, *said], asked, event):
                             raise AnswerUnreadable("the engine told only a part of it")
                     yield event
-        except AnswerUnreadable as error:
+        except EngineError as error:
+            # some templates lead to a grammar that the engine refuses itself, before anything is told
+            if not (isinstance(error, AnswerUnreadable) or (error.status == 400 and not (thoughts or said))):
+                raise
             log.info("an answer is given as text: %s", error)
-            text = "".join(said)
-            # nobody knows how the model wrote the call, or how far it came with a form that is for a whole answer
-            if is_called or (asked.constraint.is_set and text.strip()):
-                if error.begun:
+            if is_called:  # nobody knows how the model wrote that
+                if isinstance(error, AnswerUnreadable) and error.begun:
                     yield Text(error.begun)
                 yield Done("stop", Usage(), (BROKEN_OFF,))
                 return
-            rest = asked.after(len(thoughts) + len(said))
-            async with aclosing(self._as_text("".join(thoughts), text, rest)) as events:
+            async with aclosing(self._as_text("".join(thoughts), "".join(said), asked)) as events:
                 async for event in events:
                     yield event
 
@@ -132,40 +133,55 @@ class EngineChat(Dialogue):
             return False
         return predicted > len(await self._wire.tokenize("".join(told))) + unseen
 
-    async def _read(self, asked: Asked) -> Events:
-        """The engine's own events, without what a template leaves around its tags."""
-        offered = self._talk.choice.for_chat(self._talk.tools)
+    async def count(self) -> int:
+        if self.image_count:
+            await self.read_media()
+            return await self._wire.count_chat(await self._body())
+        return len(await self._wire.tokenize(await self.shown(), add_special=True))
+
+    async def _body(self) -> dict[str, Any]:
+        """The conversation as the engine's chat takes it."""
         messages = self.kept
         if self._window.has_projector:
             messages = pictures.without_marker(messages, await self._wire.media_marker())
-        body = {
-            **prompt.template_body(messages, self._media, offered, self._arguments),
-            **asked.body(),
-            **asked.constraint.for_chat(),
-        }
+        return prompt.template_body(
+            messages, self._media, self._talk.choice.for_chat(self._talk.tools), self._arguments
+        )
+
+    async def _read(self, asked: Asked) -> Events:
+        """The engine's own events, without what a template leaves around its tags."""
+        limit = prompt.thinking_limit(asked.max_thinking_tokens, self._tags.opening, self._tags.closing)
+        body = {**await self._body(), **self._next_run(asked), **limit}
         if body.get("stop"):
             body["verbose"] = True  # only so does the engine tell which of them ended the answer
         tidy = Tidy(self._tags.opening)
-        async with aclosing(self._wire.chat(body, **asked.hearing)) as events:
+        reader = Reader(*self._splitter(is_open=False))  # some thinking is nothing to the engine
+        events = self._wire.chat(body, top_logprobs=asked.top_logprobs, on_usage=self.bill.hear)
+        async with aclosing(events):
             async for event in events:
-                for piece in tidy.feed(event):
-                    yield piece
+                for tidied in tidy.feed(event):
+                    for piece in reader.feed(tidied):
+                        yield piece
+
+    def _splitter(self, *, is_open: bool) -> list[Parser]:
+        tags, talk = self._tags, self._talk
+        reads = (talk.think or talk.hides_thinking) and tags.opening
+        return [ThinkingSplitter(tags.opening, tags.closing, is_open=is_open)] if reads else []
 
     async def _as_text(self, thoughts: str, said: str, asked: Asked) -> Events:
-        """Go on behind what was told, with no form but the constraint. What comes behind text is text."""
-        text, talk, named = await self.shown(), self._talk, jinja.parser(self._template)
-        parsers: tuple[Parser, ...] = ()
-        begun = said
-        if said and thoughts:
-            begun = jinja.answer_after(self._template, text, thoughts) + said
+        """Go on behind what was told, without the engine's reading. What comes behind text is text."""
+        talk, named = self._talk, jinja.parser(self._template)
+        begun: Message | None = None
+        parsers: Sequence[Parser] = ()
+        if said:
+            begun = _answering(thoughts, said)
         elif thoughts:
-            begun = jinja.thoughts_after(self._template, text, thoughts)
-            if self._tags.opening:
-                parsers = (ThinkingSplitter(self._tags.opening, self._tags.closing, is_open=True),)
-        elif not said:
+            begun = _thinking(thoughts)
+            parsers = self._splitter(is_open=True)
+        else:
             parsers = choose_parsers(
                 self._tags,
-                text,
+                await self.shown(),
                 new_id=new_id,
                 named=named,
                 tools=talk.tools,
@@ -174,15 +190,19 @@ class EngineChat(Dialogue):
                 is_continued=talk.messages[-1].role == "assistant",
             )
         visible = visible_tokens(self._tags, named=named, thinks=talk.think is not None, calls=False)
-        constraint = {**asked.constraint.for_completion(), "preserved_tokens": visible}
-        async with aclosing(self._write(begun, asked, constraint, Reader(*parsers))) as events:
+        async with aclosing(self._write(begun, asked, {"preserved_tokens": visible}, Reader(*parsers))) as events:
             async for event in events:
                 yield dataclasses.replace(event, warnings=(AS_TEXT,)) if isinstance(event, Done) else event
 
-    async def _write(self, begun: str, asked: Asked, constraint: Mapping[str, Any], reader: Reader) -> Events:
-        """A run past the engine's chat: the prompt as it renders it, gone on with `begun`."""
+    async def _write(
+        self, begun: Message | None, asked: Asked, constraint: Mapping[str, Any], reader: Reader
+    ) -> Events:
+        """A run past the engine's chat: on the prompt as it renders it, behind the answer that has begun."""
         marked = self._marked("behind")
-        text = await self._render(marked.texts) + begun
+        text = await self._render(marked.texts if begun is None else _with(marked.texts, begun))
+        if begun is not None:
+            before, found, _ = text.rpartition(HERE)
+            text = before if found else text + (begun.thinking + begun.content).removesuffix(HERE)
         marker = await self._wire.media_marker() if marked.pictures else ""
         made = marked.engine_prompt(text, self._media, marker)
         async with aclosing(self._complete(made.prompt, asked, constraint, reader)) as events:
@@ -193,11 +213,10 @@ class EngineChat(Dialogue):
 
     async def _call(self, asked: Asked) -> Events:
         """A call, whatever the template knows of calls."""
-        free = dataclasses.replace(asked, constraint=Constraint())
         preamble: list[Text] = []
         thoughts: list[str] = []
         is_called = False
-        async with aclosing(self._chat(free)) as events:
+        async with aclosing(self._chat(asked)) as events:
             async for event in events:
                 if isinstance(event, Text) and not is_called:
                     preamble.append(event)
@@ -222,18 +241,17 @@ class EngineChat(Dialogue):
     async def _forced(self, asked: Asked, thoughts: str) -> Events:
         call = must_call(self._talk.choice, self._talk.tools, self._tags.call)
         self.warnings += call.warnings
-        begun = jinja.answer_after(self._template, await self.shown(), thoughts) + call.prefix
+        begun = _answering(thoughts, call.prefix)
         reader = Reader(*call_parser(call, self._talk.tools, self._talk.choice, new_id=new_id))
         async with aclosing(self._write(begun, asked, call.for_completion(), reader)) as events:
             async for event in events:
                 yield event
 
     async def _call_or_answer(self, asked: Asked) -> Events:
-        """A call, or else an answer under the constraint: the engine can only do either."""
-        free = dataclasses.replace(asked, constraint=Constraint())
+        """Thinking and calls as they come, or else an answer under the constraint."""
         thoughts: list[str] = []
         is_called = False
-        async with aclosing(self._chat(free)) as events:
+        async with aclosing(self._chat(asked)) as events:
             async for event in events:
                 if isinstance(event, Text):
                     if is_called or not event.text.strip():
@@ -252,8 +270,25 @@ class EngineChat(Dialogue):
                 yield event
 
     async def _answer_only(self, asked: Asked, thoughts: str) -> Events:
-        """The second run, behind what was thought. The engine's chat forgets a format where there are tools."""
-        begun = jinja.answer_after(self._template, await self.shown(), thoughts)
+        """The answer under the constraint, behind what was thought."""
+        begun = _answering(thoughts)
         async with aclosing(self._write(begun, asked, asked.constraint.for_completion(), Reader())) as events:
             async for event in events:
                 yield event
+
+
+def _answering(thoughts: str, said: str = "") -> Message:
+    return Message("assistant", said + HERE, thoughts.rstrip())
+
+
+def _thinking(thoughts: str) -> Message:
+    return Message("assistant", "", thoughts + HERE)
+
+
+def _with(messages: Sequence[Message], begun: Message) -> tuple[Message, ...]:
+    """The conversation with the answer that has begun, which may be one that the client began."""
+    *before, last = messages
+    if last.role != "assistant":
+        return (*messages, begun)
+    content, thinking = last.content + begun.content, last.thinking + begun.thinking
+    return (*before, dataclasses.replace(last, content=content, thinking=thinking))

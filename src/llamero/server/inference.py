@@ -9,9 +9,11 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import aclosing, asynccontextmanager
+from dataclasses import replace
 from functools import partial
+from typing import TypeVar
 
 from ..build.remote import is_allowed
 from ..chat import prompt
@@ -19,7 +21,8 @@ from ..chat.choice import parse_choice
 from ..config import Settings
 from ..durations import SECOND
 from ..engines import MemoryUse
-from ..errors import BadRequest, EngineGone, Forbidden, LlameroError, ModelNotFound
+from ..engines.wire import Wire
+from ..errors import BadRequest, EngineGone, Forbidden, InvalidField, LlameroError, ModelNotFound
 from ..messages import (
     ChatRequest,
     Delays,
@@ -37,13 +40,17 @@ from ..scheduler.facts import facts_of
 from ..scheduler.loop import Scheduler
 from ..scheduler.plan import Defaults, want
 from ..store import Store
+from ..store.capabilities import beginning_token
 from ..store.models import Model
 from ..template.cache import parsed
-from . import turn
-from .checks import Constraint, check_capabilities, check_images, check_thinking, think_of
+from . import adapters, turn
+from .adapters import Selection
+from .checks import Constraint, check_capabilities, check_images, check_thinking, think_of, unheard_wishes
 from .turn import Job, Ready
 
 log = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 NO_REMOTE = "ollama cloud is disabled: remote model is unavailable"
 
@@ -76,7 +83,7 @@ class Inference:
         check_thinking(request, model)
         check_capabilities(request.model, model, "chat", ["tools"] if request.tools else [])
         choice = parse_choice(request.tool_choice, request.parallel_tool_calls, request.tools)
-        job = self.job(model, request, started_ns)
+        job = self.job(model, request, started_ns, await self._adapters(model, request))
         if not request.messages:
             async with self.lease(job, request):
                 yield Loaded("load", job.warnings)
@@ -95,18 +102,21 @@ class Inference:
         """Complete a prompt, by the model's chat template unless `raw`; without a prompt, load or let go."""
         started_ns = time.monotonic_ns()
         model = await self.model(request.model, f"model '{request.model}' not found")
-        if not request.prompt and request.keep_alive_ns == 0:
+        only_loads = request.loads_when_empty and not request.prompt
+        if only_loads and request.keep_alive_ns == 0:
             yield self._unload(model)
             return
+        request = _as_completed(request, model)
         if request.raw and (request.template or request.system or request.context):
             raise BadRequest("raw mode does not support template, system, or context")
         check_thinking(request, model)
         check_capabilities(request.model, model, "generate", ["insert"] if request.suffix else [])
-        job = self.job(model, request, started_ns)
-        if not request.prompt:
+        job = self.job(model, request, started_ns, await self._adapters(model, request))
+        if only_loads:
             async with self.lease(job, request):
                 yield Loaded("load", job.warnings)
             return
+        turn.check_tokens("prompt", request.tokens, model)
         asked = Message("user", request.prompt, images=request.images)
         check_images(request, model, [asked])
         constraint = Constraint.of(request, job.options)
@@ -127,6 +137,33 @@ class Inference:
         job = self.job(model, request, time.monotonic_ns())
         async with self.lease(job, request) as ready:
             return await turn.count(conversation, request.tools, choice, think_of(request, model), ready)
+
+    async def detokenize(self, request: Request, tokens: Sequence[int], field: str = "tokens") -> str:
+        """The text of tokens of the model that a request is for. Raises InvalidField for those that it has not."""
+        model = await self.model(request.model, f"model '{request.model}' not found")
+        turn.check_tokens(field, tokens, model)
+        return await self._ask_vocabulary(model, request, lambda wire: wire.detokenize(tokens))
+
+    async def tokenize(self, request: Request, text: str, *, add_special: bool) -> list[int]:
+        """The tokens of a text; with `add_special`, with what the model puts around every text."""
+        model = await self.model(request.model, f"model '{request.model}' not found")
+        return await self._ask_vocabulary(model, request, lambda wire: wire.tokenize(text, add_special=add_special))
+
+    async def _ask_vocabulary(self, model: Model, request: Request, ask: Callable[[Wire], Awaitable[T]]) -> T:
+        """One question to an engine with a model's vocabulary: one that is loaded serves, however it was loaded."""
+        job = self.job(model, request, time.monotonic_ns())
+        job = replace(job, wanted=replace(job.wanted, takes_any=True))
+        return await self.once(job, request, lambda ready: ask(ready.wire))
+
+    async def once(self, job: Job, request: Request, work: Callable[[Ready], Awaitable[T]]) -> T:
+        """What comes of `work` on a leased engine. One that had died unnoticed is replaced (scheduler R-08)."""
+        try:
+            async with self.lease(job, request) as ready:
+                return await work(ready)
+        except EngineGone:
+            log.warning("the engine of %s had died: a fresh one is asked", job.model.name)
+        async with self.lease(job, request) as ready:
+            return await work(ready)
 
     async def model(self, text: str, missing: str, *, remote: str = NO_REMOTE) -> Model:
         """The model that a request names; `missing` and `remote` are the endpoint's own wordings."""
@@ -156,15 +193,30 @@ class Inference:
         self._store.check_weights(model)
         return model
 
-    def job(self, model: Model, request: Request, started_ns: int) -> Job:
-        """Options merged and checked, and the load plan they lead to."""
+    async def _adapters(self, model: Model, request: GenerationRequest) -> Selection:
+        if request.adapters is None:
+            return adapters.own(model)
+        adapters.check(request.adapters)
+        found = [(each, await self.model(each.model, f"model '{each.model}' not found")) for each in request.adapters]
+        return adapters.select(model, request.model, found)
+
+    def job(self, model: Model, request: Request, started_ns: int, selection: Selection | None = None) -> Job:
+        """Options merged and checked, and the load plan they lead to. Without a `selection`, with its own adapters."""
+        selection = selection or adapters.own(model)
         stored, _ = read_options(model.parameters)
         asked, unknown = read_options(request.options)
-        fallbacks, shift = (request.fallbacks, request.shift) if isinstance(request, GenerationRequest) else ({}, None)
-        options = merge_options(fallbacks, stored, asked)
-        wanted = want(facts_of(model), options, shift, self._effects.machine(MemoryUse()), self._defaults)
-        warnings = (*request.warnings, *unknown, *wanted.warnings, *self._store.source_warnings(model))
-        return Job(model, options, wanted, warnings, started_ns)
+        shift = None
+        if isinstance(request, GenerationRequest):
+            shift, options = request.shift, merge_options(request.fallbacks, stored, asked)
+            if options["seed"] >= 0:
+                options["seed"] += request.number
+        else:
+            options = merge_options(stored, asked)
+        facts = replace(facts_of(model), extra_adapters=selection.extra)
+        wanted = want(facts, options, shift, self._effects.machine(MemoryUse()), self._defaults)
+        told = (*request.warnings, *unheard_wishes(request, model), *unknown, *wanted.warnings)
+        warnings = (*told, *self._store.source_warnings(model))
+        return Job(model, options, wanted, warnings, started_ns, selection)
 
     @asynccontextmanager
     async def lease(self, job: Job, request: Request) -> AsyncIterator[Ready]:
@@ -174,7 +226,8 @@ class Inference:
                 job = job.without_jinja()
             delays = Delays(int(lease.queued_s * SECOND), int(lease.load_s * SECOND))
             ready_ns = time.monotonic_ns() - job.started_ns
-            yield Ready(job, lease.engine.wire, loaded.ctx_tokens, loaded.keep_tokens, ready_ns, delays)
+            lora = job.selection.for_engine(loaded)
+            yield Ready(job, lease.engine.wire, loaded.ctx_tokens, loaded.keep_tokens, ready_ns, delays, lora)
 
     async def _on_engine(
         self, job: Job, request: Request, work: Callable[[Ready], AsyncGenerator[Step, None]]
@@ -196,3 +249,22 @@ class Inference:
     def _unload(self, model: Model) -> Loaded:
         self._scheduler.unload(str(model.weights_digest))
         return Loaded("unload")
+
+
+def _as_completed(request: GenerateRequest, model: Model) -> GenerateRequest:
+    """The request as this model takes it: where it has no template nothing but `raw` is, nor where there is no text."""
+    if request.suffix:
+        return request
+    if not (request.prompt or request.tokens or request.loads_when_empty):
+        request = replace(request, tokens=(_beginning(model),))
+    if request.tokens or (request.raw_without_template and model.prompt_path == "chatml"):
+        return replace(request, raw=True, think=request.think or False)
+    return request
+
+
+def _beginning(model: Model) -> int:
+    """The token before all text, by which a model goes on from nothing."""
+    token = None if model.gguf is None else beginning_token(model.gguf)
+    if token is None:
+        raise InvalidField("prompt must not be empty: the model has no token for the beginning of a text", "prompt")
+    return token

@@ -13,7 +13,8 @@ from ..errors import BadRequest, LlameroError, TooLarge
 ZSTD_WINDOW_BYTES = 8 * 2**20
 """Of memory that a frame may make the decoder hold."""
 
-_CHUNK_BYTES = 2**20
+_ZSTD_PIECE_BYTES = 1024
+"""Fed at a time. The smallest block has four bytes and may become 128 KiB: so much is 32 MiB at the most."""
 
 FAILED = "failed to decompress request body"
 
@@ -47,15 +48,17 @@ def _inflate(body: bytes, limit_bytes: int, decoder: Any) -> bytes:
 
 
 def _unzstd(body: bytes, limit_bytes: int, decoder: None) -> bytes:
+    frame = zstandard.ZstdDecompressor(max_window_size=ZSTD_WINDOW_BYTES).decompressobj()
     parts: list[bytes] = []
     left = limit_bytes
     try:
-        with zstandard.ZstdDecompressor(max_window_size=ZSTD_WINDOW_BYTES).stream_reader(body) as reader:
-            while chunk := reader.read(_CHUNK_BYTES):
-                left -= len(chunk)
-                if left < 0:
-                    raise TooLarge(limit_bytes)
-                parts.append(chunk)
+        for at in range(0, len(body), _ZSTD_PIECE_BYTES):
+            parts.append(frame.decompress(body[at : at + _ZSTD_PIECE_BYTES]))
+            left -= len(parts[-1])
+            if left < 0:
+                raise TooLarge(limit_bytes)
     except zstandard.ZstdError as error:
         raise BadRequest(FAILED) from error
+    if not frame.eof:
+        raise BadRequest(FAILED)
     return b"".join(parts)

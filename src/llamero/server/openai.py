@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import secrets
 from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
 from urllib.parse import unquote
 
 from starlette.requests import Request
@@ -17,10 +19,8 @@ from ..dialects.openai.completion_reply import Echo
 from ..dialects.openai.completions import Completion, read_completion
 from ..dialects.openai.models import KnownModel
 from ..dialects.openai.reply import Head
-from ..dialects.openai.sampling import for_choice
 from ..durations import SECOND
 from ..errors import InvalidField, ModelNotFound
-from ..messages import GenerateRequest
 from ..names import ModelName
 from ..store import Store
 from .answers import BARE_JSON, warning_headers, with_headers
@@ -31,14 +31,20 @@ from .replies import reply, side_by_side
 from .routes import ErrorShape, Handler, Route
 from .streams import unless_gone
 
-ERRORS = ErrorShape(
-    errors.write_error,
-    errors.ErrorReply,
-    errors.status_of,
-    errors.headers_of,
-    "x-request-id",
-    lambda method, path, _: errors.not_found(method, path),
-)
+
+def errors_about(prompt: str) -> ErrorShape:
+    """How a route says what went wrong whose prompt is in the field of this name."""
+    return ErrorShape(
+        partial(errors.write_error, prompt=prompt),
+        errors.ErrorReply,
+        errors.status_of,
+        errors.headers_of,
+        "x-request-id",
+        lambda method, path, _: errors.not_found(method, path),
+    )
+
+
+ERRORS = errors_about("messages")
 
 Clock = Callable[[], int]
 """Nanoseconds since 1970."""
@@ -62,7 +68,7 @@ class OpenAI:
     async def chat(self, request: Request, body: bytes) -> Response:
         asked = read_chat(body, effort_fallback=self._effort_fallback)
         head = self._head("chatcmpl-", asked.request.model)
-        runs = [self._inference.chat(for_choice(asked.request, number)) for number in range(asked.n)]
+        runs = [self._inference.chat(replace(asked.request, number=number)) for number in range(asked.n)]
         logprobs = asked.request.logprobs
         writer = chat_reply.ChatStream(head, logprobs, asked.include_usage, asked.is_legacy)
         return await reply(
@@ -76,9 +82,8 @@ class OpenAI:
     async def completions(self, request: Request, body: bytes) -> Response:
         asked = read_completion(body, raw=self._completions_raw)
         head = self._head("cmpl-", asked.request.model)
-        requests = asked.requests()
-        echoes = await self._echoes(asked, requests)
-        runs = [self._inference.generate(each) for each in requests]
+        echoes = await unless_gone(request, self._echoes(asked))
+        runs = [self._inference.generate(each) for each in asked.requests()]
         writer = completion_reply.CompletionStream(head, asked, echoes)
         return await reply(
             request,
@@ -88,15 +93,18 @@ class OpenAI:
             whole=lambda answers: completion_reply.write_completion(head, asked, answers, echoes),
         )
 
-    async def _echoes(self, asked: Completion, requests: tuple[GenerateRequest, ...]) -> list[Echo]:
+    async def _echoes(self, asked: Completion) -> list[Echo]:
         """The prompts as text, in front of the answers."""
         if not asked.echo:
             return []
         if asked.logprobs:
             raise InvalidField("the log-probabilities of a prompt cannot be told: echo without logprobs", "logprobs")
-        if any(each.tokens for each in requests):
-            raise InvalidField("echo of a prompt of tokens is not supported", "echo")
-        return [Echo(each.prompt, ()) for each in requests]
+        # the model stays as it is: what `keep_alive` says comes true behind the answers
+        model = replace(asked.request, keep_alive_ns=None)
+        return [
+            Echo(prompt if isinstance(prompt, str) else await self._inference.detokenize(model, prompt, "prompt"))
+            for prompt in asked.prompts
+        ]
 
     async def embeddings(self, request: Request, body: bytes) -> Response:
         asked = embeddings.read_embeddings(body)
@@ -156,13 +164,14 @@ def routes(inference: Inference, store: Store, settings: Settings, clock: Clock)
     own = OpenAI(inference, store, settings, clock)
     limit = settings.max_body_bytes
 
-    def post(path: str, handler: Handler, summary: str) -> Route:
-        return Route("POST", path, handler, summary, "infer", body_limit_bytes=limit, errors=ERRORS, inflates=True)
+    def post(path: str, handler: Handler, prompt: str, summary: str) -> Route:
+        shape = errors_about(prompt)
+        return Route("POST", path, handler, summary, "infer", body_limit_bytes=limit, errors=shape, inflates=True)
 
     table = [
-        post("/v1/chat/completions", own.chat, "Answer a conversation, in OpenAI's form"),
-        post("/v1/completions", own.completions, "Complete a prompt, in OpenAI's form"),
-        post("/v1/embeddings", own.embeddings, "Turn texts into vectors, in OpenAI's form"),
+        post("/v1/chat/completions", own.chat, "messages", "Answer a conversation, in OpenAI's form"),
+        post("/v1/completions", own.completions, "prompt", "Complete a prompt, in OpenAI's form"),
+        post("/v1/embeddings", own.embeddings, "input", "Turn texts into vectors, in OpenAI's form"),
         Route("GET", "/v1/models", own.models, "List the models, in the form of who asks", "infer", errors=ERRORS),
     ]
     for path in ("{model}", "{namespace}/{model}", "{host}/{namespace}/{model}"):

@@ -6,7 +6,6 @@ Source: modelfile-templates §2.9, §4.2, §6, §7.
 
 from __future__ import annotations
 
-import dataclasses
 import logging
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import aclosing
@@ -19,18 +18,13 @@ from ..chat import pictures, prompt
 from ..chat.choice import may_call, must_call
 from ..chat.families import harmony
 from ..chat.parsers import call_parser, choose_parsers, reads_any_call, visible_tokens
-from ..chat.pipeline import NoAnswer, Parser, Reader, Tags
+from ..chat.pipeline import NoAnswer, Parser, Reader, Tags, Unthinking
 from ..engines.wire import Wire
 from ..errors import ContextTooLong, EngineDied, EngineError, EngineSlow
 from ..messages import Done, Message, ToolCall
 from .dialogue import Asked, Dialogue, Events, Talk, Window, new_id
 
 log = logging.getLogger(__name__)
-
-PROMPT_TOO_LONG = (
-    "the prompt is longer than the context length currently available to the model; shorten the prompt, "
-    "adjust the context length in settings, or use a model with a longer context length"
-)
 
 UNSHAPED = "the model began a call in a form of its own: it was not held to the parameters of the tools"
 
@@ -62,11 +56,31 @@ class RenderedChat(Dialogue):
         marked = self._marked()
         return marked.shown(await self._text(marked))
 
+    async def count(self) -> int:
+        await self.read_media()
+        marked = self._marked()
+        text = await self._text(marked)
+        made = marked.engine_prompt(text, self._media, await self._wire.media_marker() if marked.pictures else "")
+        tokens = await self._count_text(made.pieces)
+        return tokens + await self._count_pictures(made) if made.shown else tokens
+
+    async def _count_text(self, pieces: Sequence[str]) -> int:
+        """Tokens of what stands before, between and behind pictures."""
+        tokens = [await self._wire.tokenize(piece, add_special=not number) for number, piece in enumerate(pieces)]
+        return sum(map(len, tokens))
+
+    async def _count_pictures(self, made: pictures.EnginePrompt) -> int:
+        """The engine counts them in chats only: in one of nothing but the pictures, less the text around them."""
+        message = Message("user", images=tuple(each.data for each in made.shown))
+        body = prompt.template_body((message,), {each.data: each for each in made.shown})
+        around = await self._wire.apply_template(body)
+        return await self._wire.count_chat(body) - await self._count_text(around.split(made.marker))
+
     async def cut(self) -> bool:
         if self._is_cut or any(message.images for message in self.kept):
             return False
         if not self._window.shifts:
-            raise ContextTooLong(PROMPT_TOO_LONG)
+            raise ContextTooLong
         self._is_cut = True
         return True
 
@@ -94,10 +108,11 @@ class RenderedChat(Dialogue):
     async def answer(self, asked: Asked) -> Events:
         marked = self._marked()
         text = await self._text(marked)
-        events = self._runs(marked, text, asked)
-        async with aclosing(events):
+        told = Unthinking() if self._talk.hides_thinking else Reader()
+        async with aclosing(self._runs(marked, text, asked)) as events:
             async for event in events:
-                yield event
+                for piece in told.feed(event):
+                    yield piece
 
     def _runs(self, marked: pictures.Marked, text: str, asked: Asked) -> Events:
         talk, constraint = self._talk, asked.constraint
@@ -110,6 +125,7 @@ class RenderedChat(Dialogue):
 
     def _parsers(self, text: str, *, calls: bool = True) -> tuple[Parser, ...]:
         talk = self._talk
+        thinks_anyway = talk.hides_thinking and reads_any_call(self._manner.parser)  # families know by themselves
         return choose_parsers(
             self._manner.tags,
             text,
@@ -117,7 +133,7 @@ class RenderedChat(Dialogue):
             named=self._manner.parser,
             tools=talk.tools if calls else (),
             choice=talk.choice,
-            think=talk.think,
+            think=thinks_anyway or talk.think,
             is_continued=talk.messages[-1].role == "assistant",
         )
 
@@ -156,9 +172,7 @@ class RenderedChat(Dialogue):
             # a token ended the tag and went on with what no call has: the engine gives up (`choice.may_call`)
             log.info("an answer goes on without the shape of its calls: %s", error)
         self.warnings.append(UNSHAPED)
-        left = max(1, asked.sampling["n_predict"] - len(heard))
-        rest = dataclasses.replace(asked, sampling={**asked.sampling, "n_predict": left})
-        async with aclosing(self._complete_text(marked, text + "".join(heard), rest, {}, reader, heard)) as events:
+        async with aclosing(self._complete_text(marked, text + "".join(heard), asked, {}, reader, heard)) as events:
             async for event in events:
                 yield event
 
@@ -173,14 +187,22 @@ class RenderedChat(Dialogue):
     ) -> Events:
         talk = self._talk
         visible = visible_tokens(
-            self._manner.tags, named=self._manner.parser, thinks=bool(talk.think), calls=bool(talk.offered)
+            self._manner.tags,
+            named=self._manner.parser,
+            thinks=bool(talk.think or talk.hides_thinking),
+            calls=bool(talk.offered),
         )
         shown = dict.fromkeys([*visible, *constraint.get("preserved_tokens", ())])
-        extra = constraint | ({"preserved_tokens": list(shown)} if shown else {})
+        extra = constraint | ({"preserved_tokens": list(shown)} if shown else {}) | self._limit(text, asked)
         made = await self._prompt(marked, text)
         async with aclosing(self._complete(made, asked, extra, reader, heard)) as events:
             async for event in events:
                 yield event
+
+    def _limit(self, text: str, asked: Asked) -> dict[str, Any]:
+        tags = self._manner.tags
+        is_open = bool(tags.opening) and text.rstrip().endswith(tags.opening)
+        return prompt.thinking_limit(asked.max_thinking_tokens, tags.opening, tags.closing, is_open=is_open)
 
     async def _prompt(self, marked: pictures.Marked, text: str) -> Any:
         """The text as the engine takes it: with pictures, or as tokens of which some are cut out (§4.2)."""

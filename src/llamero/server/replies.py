@@ -29,6 +29,9 @@ Choices = AsyncGenerator[tuple[int, Step], None]
 MAX_AHEAD = 64
 """Steps of all answers that a slow client may leave waiting."""
 
+MAX_AT_ONCE = 8
+"""Answers of one request that are made at the same time: a thousand prompts must not fill the queue for all others."""
+
 
 class EventWriter(Protocol):
     """A dialect's way to stream."""
@@ -56,17 +59,23 @@ async def reply(
     count: int = 1,
     writer: EventWriter | None,
     whole: WriteWhole,
+    content_type: str = BARE_JSON,
 ) -> Response:
     """The reply for `count` answers; without a `writer`, as one object. Errors before its first byte are raised."""
     try:
-        return await unless_gone(request, _reply(request, steps, count, writer, whole))
+        return await unless_gone(request, _reply(request, steps, count, writer, whole, content_type))
     except BaseException:
         await steps.aclose()
         raise
 
 
 async def _reply(
-    request: Request, steps: Choices, count: int, writer: EventWriter | None, whole: WriteWhole
+    request: Request,
+    steps: Choices,
+    count: int,
+    writer: EventWriter | None,
+    whole: WriteWhole,
+    content_type: str,
 ) -> Response:
     _, started = await anext(steps)
     assert isinstance(started, Started)
@@ -84,7 +93,7 @@ async def _reply(
                 parts[number].append(step)
     body = whole([(parts[number], ends[number]) for number in range(count)])
     said = dict.fromkeys(text for end in ends.values() for text in end.warnings)
-    return with_headers(Response(body, media_type=BARE_JSON), warning_headers([*said]) or headers)
+    return with_headers(Response(body, media_type=content_type), warning_headers([*said]) or headers)
 
 
 async def _events(started: Started, steps: Choices, count: int, writer: EventWriter) -> AsyncGenerator[bytes, None]:
@@ -108,7 +117,8 @@ async def side_by_side(runs: Sequence[AsyncGenerator[Step, None]]) -> Choices:
                 yield 0, step
         return
     queue: asyncio.Queue[tuple[int, Step] | BaseException | None] = asyncio.Queue(MAX_AHEAD)
-    tasks = [asyncio.create_task(_forward(number, run, queue)) for number, run in enumerate(runs)]
+    turns = asyncio.Semaphore(MAX_AT_ONCE)
+    tasks = [asyncio.create_task(_forward(number, run, turns, queue)) for number, run in enumerate(runs)]
     try:
         running = len(tasks)
         while running:
@@ -126,10 +136,13 @@ async def side_by_side(runs: Sequence[AsyncGenerator[Step, None]]) -> Choices:
 
 
 async def _forward(
-    number: int, run: AsyncGenerator[Step, None], queue: asyncio.Queue[tuple[int, Step] | BaseException | None]
+    number: int,
+    run: AsyncGenerator[Step, None],
+    turns: asyncio.Semaphore,
+    queue: asyncio.Queue[tuple[int, Step] | BaseException | None],
 ) -> None:
     try:
-        async with contextlib.aclosing(run) as steps:
+        async with turns, contextlib.aclosing(run) as steps:
             async for step in steps:
                 await queue.put((number, step))
     except Exception as error:

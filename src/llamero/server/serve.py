@@ -41,15 +41,18 @@ from ..store import Store
 from . import (
     anthropic,
     archive,
+    audio,
     cloud,
     housekeeping,
     native,
     openai,
     openapi,
+    ranking,
     recommendations,
     reports,
     responses,
     share,
+    tokens,
     transfers,
 )
 from .addresses import Address, OwnAddresses
@@ -135,6 +138,9 @@ class Service:
         table += anthropic.routes(inference, settings)
         self._responses = open_responses(settings.responses, settings.home)
         table += responses.routes(inference, self._responses, settings, time.time_ns)
+        table += audio.routes(inference, settings)
+        table += ranking.routes(inference, settings)
+        table += tokens.routes(inference, settings)
         table += transfers.routes(self._transfers)
         table += housekeeping.routes(self._store, self._transfers)
         table += archive.routes(self._store)

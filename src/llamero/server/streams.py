@@ -74,7 +74,7 @@ def lines(
 class Stream(Response):
     """Each piece is sent as soon as it exists. Closes its source when that ends, fails, or nobody listens.
 
-    `failed` writes the end of a stream that broke off, `idle` what is sent into a silence of `IDLE_S`.
+    `failed` writes the end of a stream that broke off, `idle` what is sent into a silence of `idle_s` seconds.
     """
 
     def __init__(
@@ -85,8 +85,11 @@ class Stream(Response):
         headers: Sequence[tuple[str, str]],
         request: Request,
         idle: Callable[[], bytes] | None = None,
+        *,
+        idle_s: float = IDLE_S,
     ) -> None:
-        super().__init__(status_code=200, media_type=content_type)
+        super().__init__(status_code=200)
+        self.headers["content-type"] = content_type  # starlette would add a charset to events, which have none
         del self.headers["content-length"]
         for name, value in headers:
             self.headers.append(name, value)
@@ -94,6 +97,7 @@ class Stream(Response):
         self._failed = failed
         self._request = request
         self._idle = idle
+        self._idle_s = idle_s
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
@@ -130,7 +134,7 @@ class Stream(Response):
         while True:
             piece = asyncio.ensure_future(anext(self._source, b"\0"))
             try:
-                while not (await asyncio.wait((piece,), timeout=IDLE_S))[0]:
+                while not (await asyncio.wait((piece,), timeout=self._idle_s))[0]:
                     await tell(idle())
             finally:
                 if not piece.done():

@@ -8,7 +8,7 @@ from __future__ import annotations
 import time
 from collections.abc import AsyncGenerator, Iterable, Mapping
 from contextlib import aclosing
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from ..chat import prompt
@@ -37,8 +37,10 @@ from ..scheduler.facts import facts_of
 from ..scheduler.plan import Wanted
 from ..store.models import Model
 from . import prompting
+from .adapters import Selection
 from .checks import Constraint, check_capabilities, think_of
 from .dialogue import Asked, Dialogue, Events, Talk, Window
+from .token_prompt import TokenPrompt
 
 TEMPLATE_REFUSED = "the engine cannot use the chat template in the model's file: prompts are made by {} instead"
 INSTEAD = {"go": "its TEMPLATE", "jinja": "the template of its family", "chatml": "ChatML"}
@@ -53,6 +55,7 @@ class Job:
     wanted: Wanted
     warnings: tuple[str, ...]
     started_ns: int
+    selection: Selection = field(default_factory=Selection)
 
     def without_jinja(self) -> Job:
         """The same on an engine that refused the chat template in the file (modelfile-templates §3.5, end)."""
@@ -74,6 +77,8 @@ class Ready:
     """What the engine keeps of a prompt unless a request says it."""
     load_ns: int
     delays: Delays
+    lora: list[dict[str, Any]] = field(default_factory=list)
+    """How much each adapter of the engine counts; empty where it has none."""
 
     @property
     def window(self) -> Window:
@@ -93,7 +98,8 @@ async def chat(
     model = ready.job.model
     if tools:  # the template that the engine refused may have been the one that knew them
         check_capabilities(request.model, model, "chat", ["tools"])
-    talk = Talk(messages, tools, choice, think_of(request, model))
+    think = think_of(request, model)
+    talk = Talk(messages, tools, choice, think, hides_thinking=request.hides_thinking and think is False)
     dialogue = prompting.chat(model, ready.wire, ready.window, talk)
     async with aclosing(_answer(dialogue, request, ready, constraint)) as steps:
         async for step in steps:
@@ -111,10 +117,12 @@ async def count(
 async def generate(
     asked: Message, request: GenerateRequest, constraint: Constraint, ready: Ready
 ) -> AsyncGenerator[Step, None]:
-    """Complete a prompt: a chat of one message, unless it is `raw` or stands before a suffix."""
+    """Complete a prompt: a chat of one message, unless it is `raw`, in tokens, or stands before a suffix."""
     model, wire, window = ready.job.model, ready.wire, ready.window
     think = think_of(request, model)
-    if request.raw or request.suffix:
+    if request.tokens:
+        dialogue: Dialogue = TokenPrompt(wire, window, request.tokens)
+    elif request.raw or request.suffix:
         dialogue = prompting.completion(model, wire, window, Talk((asked,), think=think), request)
     else:
         system = request.system or model.system
@@ -125,9 +133,27 @@ async def generate(
             dialogue = await prompting.after_context(model, wire, window, talk, request.context, request.template)
         else:
             dialogue = prompting.chat(model, wire, window, talk, request.template, is_prompt=True)
-    async with aclosing(_answer(dialogue, request, ready, constraint)) as steps:
+    steps = _answer(dialogue, request, ready, constraint) if request.generates else _only_counted(dialogue, ready)
+    async with aclosing(steps):
         async for step in steps:
             yield step
+
+
+async def _only_counted(dialogue: Dialogue, ready: Ready) -> AsyncGenerator[Step, None]:
+    """An answer without a word, and what its prompt comes to."""
+    job = ready.job
+    yield Started(job.warnings, fingerprint=job.model.digest)
+    usage = Usage(prompt_tokens=await dialogue.count())
+    total_ns = time.monotonic_ns() - job.started_ns
+    yield Finished(
+        "length",
+        usage,
+        total_ns,
+        ready.load_ns,
+        warnings=job.warnings,
+        delays=ready.delays,
+        fingerprint=job.model.digest,
+    )
 
 
 def check_tokens(field: str, tokens: Iterable[int], model: Model) -> None:
@@ -152,17 +178,17 @@ async def _answer(
     if request.logit_bias:
         check_tokens("logit_bias", request.logit_bias, ready.job.model)
         sampling["logit_bias"] = list(request.logit_bias.items())
-    usages: list[Usage] = []
-    hear = usages.append if request.counts_prompt else None
-    asked = Asked(sampling, constraint, request.logprobs, request.top_logprobs, hear)
+    if ready.lora:
+        sampling["lora"] = ready.lora
+    asked = Asked(sampling, constraint, request.logprobs, request.top_logprobs, request.max_thinking_tokens)
     first, events = await _begin_fitting(dialogue, asked, truncate=request.truncate)
     warnings = (*ready.job.warnings, *constraint.warnings)
-    has_context = isinstance(request, GenerateRequest) and not request.raw
-    usage = usages[0] if usages else None
+    has_context = isinstance(request, GenerateRequest) and request.tells_context and not request.raw
+    cost = dialogue.bill.total
     yield Started(
         tuple(dict.fromkeys((*warnings, *dialogue.warnings))),
-        prompt_tokens=usage.prompt_tokens if usage else None,
-        cached_tokens=usage.cached_tokens if usage else None,
+        prompt_tokens=cost.prompt_tokens or None,
+        cached_tokens=cost.cached_tokens if cost.prompt_tokens else None,
         fingerprint=ready.job.model.digest,
     )
     stops = frozenset(request.options.get("stop") or ())
@@ -239,6 +265,7 @@ async def _relay(
             thinking_tokens,
             stopped_by=event.stopped_by if event.stopped_by in stops else "",
             fingerprint=ready.job.model.digest,
+            all_runs=dialogue.bill.total if dialogue.bill.has_several else None,
         )
 
 

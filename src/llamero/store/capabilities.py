@@ -242,6 +242,15 @@ def infill_tokens(weights: Gguf) -> tuple[int, int, int] | None:
     return None
 
 
+def beginning_token(weights: Gguf) -> int | None:
+    """The token that stands before all text. Models that were trained without one begin behind the end of another."""
+    for name in ("bos", "eos"):
+        token = weights.get_int(f"tokenizer.ggml.{name}_token_id", -1)
+        if 0 <= token < weights.vocabulary:
+            return token
+    return None
+
+
 def _hears(projector: Gguf) -> bool:
     if projector.get_str("projector_type", "") == "gemma3nv":
         return False

@@ -9,7 +9,7 @@ import pytest
 
 from llamero.chat.grammar import check_grammar
 from llamero.chat.schema import check_schema, for_engine
-from llamero.chat.schema.gbnf import GrammarWriter, literal
+from llamero.chat.schema.gbnf import GrammarWriter, is_exact, literal
 from tests.chat.recognizer import Grammar
 
 OBJECT = {"type": "object"}
@@ -56,6 +56,11 @@ def grammar(schema: dict[str, Any]) -> Grammar:
         ({"properties": {"a": {"type": "null"}}}, [{}, {"a": None}], [{"a": 1}]),
         ({"type": "array", "items": {"type": "integer"}}, [[], [1], [1, 2, 3]], [["a"], {}, 1]),
         ({"type": "array", "items": {"type": "integer"}, "minItems": 1}, [[1], [1, 2]], [[]]),
+        ({"type": "array", "items": {}, "minItems": 2, "maxItems": 3}, [[1, 2], [1, 2, 3]], [[1], [1, 2, 3, 4]]),
+        ({"type": "array", "maxItems": 1}, [[], [1]], [[1, 2]]),
+        ({"type": "array", "maxItems": 0}, [[]], [[1]]),
+        ({"type": "string", "minLength": 1, "maxLength": 2}, ["a", "é", '"\n'], ["", "abc"]),
+        ({"type": ["string", "integer"], "maxLength": 1}, ["", "a", 123], ["ab"]),
         ({"type": "array", "items": False}, [[]], [[1]]),
         ({"type": "array", "prefixItems": [{"type": "string"}, {}]}, [["a", 1], []], [{}]),
         ({"anyOf": [{"type": "integer"}, {"type": "null"}]}, [1, None], ["a"]),
@@ -82,6 +87,30 @@ def test_values(schema: dict[str, Any], allowed: list[Any], forbidden: list[Any]
             assert made.admits(text), text
     for value in forbidden:
         assert not made.admits(json.dumps(value)), value
+
+
+@pytest.mark.parametrize(
+    ("schema", "exact"),
+    [
+        ({**POINT, "properties": {**POINT["properties"], "l": {"type": "array", "items": {"enum": [1]}}}}, True),
+        ({"type": ["string", "null"], "minLength": 2}, True),
+        ({"$ref": "#/$defs/tree", "$defs": {"tree": TREE}}, True),
+        ({"anyOf": [{"const": 1}, {"type": "object"}]}, True),
+        ({}, True),
+        ({"type": "integer", "minimum": 3}, False),
+        ({"type": "array", "items": {"type": "string", "pattern": "^a$"}}, False),
+        ({"type": "string", "maxLength": 5000}, False),
+        ({"minLength": 2}, False),
+        ({**OBJECT, "properties": {"a": {"type": "integer"}}, "additionalProperties": True}, False),
+        ({**OBJECT, "properties": {"a": {}}, "required": ["b"]}, False),
+        ({"type": "object", "anyOf": [{"required": ["a"]}, {"required": ["b"]}]}, False),
+        ({"allOf": [{"type": "integer"}, {"enum": [1, "a"]}]}, False),
+        ({"type": "array", "prefixItems": [{}]}, False),
+    ],
+)
+def test_whether_a_grammar_says_all_that_the_schema_says(schema: dict[str, Any], exact: bool) -> None:
+    check_schema(schema)
+    assert is_exact(for_engine(schema)[0]) == exact
 
 
 def test_a_constant_has_one_spelling() -> None:

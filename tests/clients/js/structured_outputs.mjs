@@ -14,7 +14,7 @@ const friendsOf = (z) =>
       .array(
         z.object({
           name: z.string().describe('The name of the friend'),
-          age: z.number().int().describe('The age of the friend'),
+          age: z.number().int().min(0).max(120).describe('The age of the friend'),
           is_available: z.boolean().describe('Whether the friend is available'),
         }),
       )
@@ -31,7 +31,7 @@ const description = z.object({
     .array(
       z.object({
         name: z.string().max(10),
-        confidence: z.number().min(0).max(1),
+        confidence: z.number(), // the model that sees is a random one, which writes every digit that it may
         attributes: z.record(z.any()).optional().describe('Additional attributes of the object'),
       }),
     )

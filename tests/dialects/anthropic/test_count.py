@@ -27,9 +27,8 @@ def test_the_prompt_is_the_one_of_the_message(body: dict[str, Any]) -> None:
     """partly C-100"""
     counted = read_count(json.dumps(body).encode())
     meant = read_messages(json.dumps(body | {"max_tokens": 5}).encode()).request
-    assert counted.counts_prompt
     options = {name: value for name, value in meant.options.items() if name != "num_predict"}
-    assert counted == dataclasses.replace(meant, counts_prompt=True, options=options)
+    assert counted == dataclasses.replace(meant, options=options)
 
 
 @pytest.mark.parametrize("max_tokens", [0, -5, 10, None, "many"])

@@ -139,10 +139,16 @@ def test_todays_place_of_the_schema_wins_over_the_betas() -> None:
     )
 
 
-def test_only_a_stream_needs_to_know_the_prompts_size_before_it_begins() -> None:
-    request = read(stream=True).request
-    assert (request.stream, request.counts_prompt) == (True, True)
-    assert not read().request.counts_prompt
+@pytest.mark.parametrize("stream", [True, False, None])
+def test_a_stream_is_one_that_was_asked_for(stream: bool | None) -> None:
+    assert read(stream=stream).request.stream is bool(stream)
+
+
+def test_thinking_that_nobody_asked_for_is_not_shown() -> None:
+    """partly C-95"""
+    assert read().request.hides_thinking
+    assert not read(thinking={"type": "enabled", "budget_tokens": 7}).request.hides_thinking
+    assert read(thinking={"type": "enabled", "budget_tokens": 7}).request.max_thinking_tokens == 7
 
 
 def test_a_server_can_let_models_think_by_default() -> None:

@@ -61,12 +61,18 @@ def test_the_native_field_counts_where_anthropics_say_nothing(thinking: Any, ext
     assert read_thinking(Fields({"thinking": thinking}), extension, by_default=False).think == think
 
 
+@pytest.mark.parametrize(("tokens", "limit"), [(None, None), (0, 0), (5, 5), (10**12, 2**31 - 1)])
+def test_a_budget_is_taken_as_it_is(tokens: int | None, limit: int | None) -> None:
+    """Anthropic refuses less than 1,024; here contexts are smaller."""
+    body = Fields({"thinking": {"type": "enabled", "budget_tokens": tokens}})
+    assert read_thinking(body, None, by_default=False).max_tokens == limit
+
+
 def test_what_is_not_honoured_is_named() -> None:
     body = Fields({"thinking": {"type": "later", "budget_tokens": 5}, "output_config": {"effort": "utmost"}})
     assert read_thinking(body, None, by_default=False).warnings == (
         "output_config.effort 'utmost' is unknown and has no effect",
         "thinking of type 'later' is unknown and taken as 'adaptive'",
-        "thinking.budget_tokens is not enforced",
     )
     assert read_thinking(Fields({"thinking": ADAPTIVE}), None, by_default=False).warnings == ()
 
@@ -77,6 +83,7 @@ def test_what_is_not_honoured_is_named() -> None:
         ({"thinking": True}, "thinking"),
         ({"thinking": {"type": 1}}, "thinking.type"),
         ({"thinking": {"type": "enabled", "budget_tokens": "1"}}, "thinking.budget_tokens"),
+        ({"thinking": {"type": "enabled", "budget_tokens": -1}}, "thinking.budget_tokens"),
         ({"output_config": {"effort": 3}}, "output_config.effort"),
     ],
 )

@@ -10,7 +10,6 @@ import pytest
 
 from llamero import durations
 from llamero.dialects.openai.chat import Chat, read_chat
-from llamero.dialects.openai.sampling import for_choice
 from llamero.errors import BadRequest, InvalidField
 from llamero.messages import Message, ToolCall
 
@@ -140,14 +139,6 @@ def test_logprobs() -> None:
     assert refused(logprobs=True, top_logprobs=21) == ("top_logprobs must be between 0 and 20", "top_logprobs")
     assert refused(top_logprobs=1)[1] == "top_logprobs"
     assert read(top_logprobs=0).request.logprobs is False
-
-
-def test_several_answers_to_one_seed_differ() -> None:
-    chat = read(n=3, seed=5)
-    assert [for_choice(chat.request, number).options["seed"] for number in range(chat.n)] == [5, 6, 7]
-    unseeded = read(n=2).request
-    assert for_choice(unseeded, 1) == unseeded
-    assert for_choice(read(seed=-1).request, 1).options["seed"] == -1
 
 
 def test_usage_in_streams() -> None:

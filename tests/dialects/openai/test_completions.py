@@ -10,7 +10,7 @@ import pytest
 from llamero.dialects.openai.completion_reply import CompletionStream, Echo, Part, write_completion
 from llamero.dialects.openai.completions import Completion, read_completion
 from llamero.dialects.openai.reply import Head, system_fingerprint
-from llamero.errors import ContextTooLong, InvalidField
+from llamero.errors import EngineDied, InvalidField
 from llamero.messages import Finished, Logprob, Started, Text, Thinking, Usage
 
 HEAD = Head("cmpl-abc", 1_700_000_000, "as:sent")
@@ -63,13 +63,8 @@ def test_prompts_that_cannot_be(prompt: Any) -> None:
 
 
 def test_answers_are_ordered_by_prompt() -> None:
-    requests = read(prompt=["a", "b"], n=2, seed=7).requests()
-    assert [(request.prompt, request.options["seed"]) for request in requests] == [
-        ("a", 7),
-        ("a", 8),
-        ("b", 7),
-        ("b", 8),
-    ]
+    requests = read(prompt=["a", "b"], n=2).requests()
+    assert [(request.prompt, request.number) for request in requests] == [("a", 0), ("a", 1), ("b", 0), ("b", 1)]
 
 
 @pytest.mark.parametrize(
@@ -110,9 +105,21 @@ def test_choosing_the_best_needs_logprobs_that_nobody_asked_for() -> None:
 def test_only_the_prompt_may_be_wanted() -> None:
     """partly C-64"""
     asked = read(echo=True, max_tokens=0)
-    assert asked.only_echo
+    assert not asked.request.generates
     assert "num_predict" not in asked.request.options
-    assert not read(echo=True).only_echo
+    assert read(echo=True).request.generates
+
+
+def test_what_only_the_native_way_of_completing_does_is_not_done() -> None:
+    """Nothing is only loaded, and nobody reads the tokens of prompt and answer."""
+    request = read(prompt="").request
+    assert not request.loads_when_empty
+    assert not request.tells_context
+
+
+def test_prompts_without_a_template_are_raw_unless_the_request_says_otherwise() -> None:
+    assert read().request.raw_without_template
+    assert not read(raw=False).request.raw_without_template
 
 
 @pytest.mark.parametrize(
@@ -300,6 +307,6 @@ def test_a_streams_echo_comes_before_the_first_word_also_when_there_is_none() ->
 
 def test_an_error_within_a_stream_ends_it() -> None:
     """partly C-12"""
-    (chunk,) = frames(CompletionStream(HEAD, read()).failed(ContextTooLong("too long")))
-    assert (chunk["error"]["message"], chunk["error"]["param"]) == ("too long", "prompt")
+    (chunk,) = frames(CompletionStream(HEAD, read()).failed(EngineDied("it died")))
+    assert (chunk["error"]["message"], chunk["error"]["type"]) == ("it died", "server_error")
     assert CompletionStream(HEAD, read()).idle() == b": keep-alive\n\n"

@@ -11,7 +11,6 @@ from llamero import errors
 from llamero.dialects.openai.errors import (
     headers_of,
     incorrect_key,
-    method_not_allowed,
     not_found,
     status_of,
     write_error,
@@ -36,7 +35,14 @@ def shape(body: bytes) -> dict[str, Any]:
         (errors.InvalidField("m", ""), 400, INVALID, None, None),
         (errors.InvalidName("invalid model name"), 400, INVALID, "model", None),
         (errors.ModelNotFound("m"), 404, INVALID, "model", "model_not_found"),
-        (errors.ContextTooLong("m"), 400, INVALID, "messages", "context_length_exceeded"),
+        (errors.ContextTooLong(), 400, INVALID, "messages", "context_length_exceeded"),
+        (errors.InputTooLong(), 400, INVALID, "messages", "context_length_exceeded"),
+        (errors.UnsupportedOption("m"), 400, INVALID, "options", None),
+        (errors.Incapable("m", "m", "completion"), 400, INVALID, "model", None),
+        (errors.Incapable("m", "m", "tools"), 400, INVALID, "tools", None),
+        (errors.Incapable("m", "m", "insert"), 400, INVALID, "suffix", None),
+        (errors.Incapable("m", "m", "thinking"), 400, INVALID, "reasoning_effort", None),
+        (errors.NotANumber(), 500, "server_error", None, None),
         (errors.TooLarge(5), 413, INVALID, None, None),
         (errors.MethodNotAllowed("POST"), 405, INVALID, None, "method_not_supported"),
         (errors.LlameroError("m", status=429), 429, "rate_limit_error", None, "rate_limit_exceeded"),
@@ -55,6 +61,16 @@ def test_classes(error: errors.LlameroError, status: int, type_: str, param: str
 
 def test_the_field_that_holds_the_prompt_is_named_where_it_has_another_name() -> None:
     assert shape(write_error(errors.ContextTooLong("m"), prompt="prompt"))["param"] == "prompt"
+    assert shape(write_error(errors.Incapable("m", "m", "vision"), prompt="input"))["param"] == "input"
+
+
+def test_some_words_are_the_dialects_own() -> None:
+    assert shape(write_error(errors.Incapable("m", "blind", "vision")))["message"] == (
+        '"blind" does not support image input'
+    )
+    assert shape(write_error(errors.ContextTooLong("n_ctx is 4")))["message"].startswith(
+        "the prompt is longer than the context length currently available to the model; shorten"
+    )
 
 
 def test_there_is_always_something_to_read() -> None:
@@ -74,6 +90,8 @@ def test_a_full_queue_says_when_to_come_back() -> None:
         (errors.OutOfMemory("m"), True),
         (errors.InvalidModelFile("m", status=500), True),
         (errors.TemplateError("m"), True),
+        (errors.NotANumber(), True),
+        (errors.EngineError("m", status=501), True),
         (errors.EngineDied("m"), False),
         (errors.BadRequest("m"), False),
     ],
@@ -84,13 +102,11 @@ def test_clients_are_told_not_to_repeat_what_a_repetition_cannot_cure(
     assert (headers_of(error).get("x-should-retry") == "false") == is_incurable
 
 
-def test_paths_and_methods_that_do_not_exist() -> None:
+def test_paths_that_do_not_exist() -> None:
     """partly C-08"""
     unknown = shape(not_found("GET", "/v1/nope"))
     assert unknown["message"].startswith("Unknown request URL: GET /v1/nope.")
     assert (unknown["type"], unknown["code"]) == (INVALID, "unknown_url")
-    wrong = shape(method_not_allowed("GET", "/v1/chat/completions"))
-    assert (wrong["type"], wrong["code"]) == (INVALID, "method_not_supported")
 
 
 def test_a_wrong_key() -> None:

@@ -104,6 +104,14 @@ def test_tools_that_are_refused(tool: Any, message: str, param: str) -> None:
     assert caught.value.param == param
 
 
+def test_a_search_beside_other_tools_is_left_out_with_a_warning() -> None:
+    """Coding agents always offer one."""
+    box = tools(function("f"), {"type": "web_search", "external_web_access": True})
+    assert [tool["function"]["name"] for tool in box.functions] == ["f"]
+    [warning] = box.warnings
+    assert "tools[1]: web_search needs a search provider" in warning
+
+
 def test_too_many_tools() -> None:
     with pytest.raises(InvalidField, match="at most 512"):
         tools(namespace("ns", *[function(f"f{number}") for number in range(513)]))

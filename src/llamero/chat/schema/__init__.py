@@ -13,9 +13,10 @@ from typing import Any, Literal
 
 import msgspec
 
-from ...errors import LlameroError
+from ...errors import BadRequest, LlameroError
 from ..grammar import check_grammar
 from .enforced import for_engine
+from .gbnf import GrammarWriter, is_exact
 from .lenient import as_meant, readable
 from .satisfiable import check_satisfiable
 from .subschemas import MAX_DEPTH, Place, SchemaRefused, refuse, take_apart
@@ -25,8 +26,8 @@ __all__ = [
     "readable",
 ]  # fmt: skip
 
-WHITE_SPACE = r"( |\n[ \t]{0,20})?"
-"""Between the parts of JSON, as the engine's chat endpoint has it: without a bound, a small model goes on for ever."""
+ONE_LINE = {"whitespace_flexible": False, "key_separator": ": ", "item_separator": ", "}
+"""Where the engine itself makes the grammar: white space that it leaves free may come again and again."""
 
 MAX_BYTES = 256 * 1024
 """A schema written compactly (security §5)."""
@@ -74,9 +75,26 @@ def check_schema(schema: dict[str, Any]) -> None:
 
 
 def for_completion(schema: Mapping[str, Any]) -> dict[str, Any]:
-    """The part of a `/completion` body that holds the answer to a schema of `for_engine`."""
-    guidance = {**schema.get("x-guidance", {}), "whitespace_flexible": False, "key_separator": ": ", "item_separator": ", "}
-    return {"json_schema": {**schema, "x-guidance": guidance}}
+    """The part of a `/completion` body that holds the answer to a schema of `for_engine`.
+
+    As a grammar of ours wherever that says it all: what the engine makes of a schema has no bound for white space and
+    digits, and a small model then goes on with either for ever.
+    """
+    if grammar := _grammar(dict(schema)):
+        return {"grammar": grammar}
+    return {"json_schema": {**schema, "x-guidance": schema.get("x-guidance", {}) | ONE_LINE}}
+
+
+def _grammar(schema: dict[str, Any]) -> str | None:
+    if not is_exact(schema):
+        return None
+    writer = GrammarWriter()
+    text = writer.text(writer.schema(schema))
+    try:
+        check_grammar(text)
+    except BadRequest:  # larger than the engine takes it
+        return None
+    return text
 
 
 def _check_size(schema: dict[str, Any]) -> None:

@@ -1,17 +1,20 @@
-"""A JSON Schema written as GBNF, for constraints that begin within an answer: the engine takes no schema for those.
+"""A JSON Schema written as GBNF. The engine takes no schema for a constraint that begins within an answer, and where it
+takes one it leaves white space and digits without a bound, of which small models make use.
 
 It needs what `for_engine` gives. Keys come in the schema's order, and constants are spelled in one way; otherwise every
-value that the schema allows is admitted. Of what it forbids, wrong or missing keys, wrong types and wrong constants are
-ruled out; bounds, lengths and patterns are left to whoever reads the value. Notation: as `chat/grammar` checks it.
+value that the schema allows is admitted. Of what it forbids, wrong or missing keys, wrong types, constants, counts and
+lengths are ruled out; bounds and patterns are left to whoever reads the value (`is_exact` tells whether anything is).
+Notation: as `chat/grammar` checks it.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Set
 from typing import Any
 
-from .subschemas import KINDS, Schema, allows_nothing, kind_of
+from ..grammar import MAX_REPEAT
+from .subschemas import KINDS, Schema, allows_nothing, kind_of, schemas_in
 
 _BASE = {
     "space": r'" "? | "\n" [ \t]{0,20}',
@@ -27,6 +30,36 @@ _BASE = {
     "object": '"{" space (pair ("," space pair)*)? "}"',
 }
 """Rules for JSON itself. What may repeat without end is bounded where a small model would go on and on."""
+
+
+_ALONE = frozenset({"$ref", "anyOf", "oneOf", "allOf"})
+"""Keywords that say all that is said where they stand, or too much."""
+_LENGTHS = frozenset({"minLength", "maxLength"})
+_OF_OBJECTS = frozenset({"properties", "required", "additionalProperties"})
+_SAID = _OF_OBJECTS | _LENGTHS | {"type", "items", "minItems", "maxItems"}
+_ASIDE = frozenset({"$defs", "x-guidance"})
+
+
+def is_exact(schema: Schema) -> bool:
+    """Whether the grammar admits nothing that the schema forbids."""
+    if isinstance(schema, bool):
+        return True
+    below = (part for keyword, value in schema.items() for _, part in schemas_in(keyword, value))
+    return _is_said(schema, schema.keys() - _ASIDE) and all(map(is_exact, below))
+
+
+def _is_said(schema: dict[str, Any], keywords: Set[str]) -> bool:
+    if keywords & _ALONE:
+        return len(keywords) == 1 and len(schema.get("allOf", "1")) == 1
+    if keywords & {"const", "enum"}:
+        return keywords <= {"const", "type"} or keywords <= {"enum", "type"}
+    if "type" not in keywords and keywords - _OF_OBJECTS and keywords != {"items"}:
+        return False
+    properties = schema.get("properties", {}).keys()
+    # a key that is known could come again as one that is not
+    is_closed = not properties or schema.get("additionalProperties", True) is False
+    is_short = all(schema.get(keyword, 0) <= MAX_REPEAT for keyword in _LENGTHS)
+    return keywords <= _SAID and is_closed and is_short and properties >= set(schema.get("required", ()))
 
 
 def literal(text: str) -> str:
@@ -104,14 +137,18 @@ class _Schema:
                 return self._object(schema)
             case "array" if "prefixItems" not in schema:
                 return self._array(schema)
+            case "string" if _LENGTHS & schema.keys():
+                times = _times(schema.get("minLength", 0), schema.get("maxLength"))
+                return self.writer.rule(rf'"\"" character{times} "\""')
         return type_
 
     def _array(self, schema: dict[str, Any]) -> str:
-        if not _allows_something(schema.get("items", True)):
+        low, high = schema.get("minItems", 0), schema.get("maxItems")
+        if high == 0 or not _allows_something(schema.get("items", True)):
             return self.writer.rule('"[" space "]"')
         item = self.expression(schema.get("items", True))
-        items = f'{item} space ("," space {item} space)*'
-        return self.writer.rule(f'"[" space {items if schema.get("minItems") else f"({items})?"} "]"')
+        items = f'{item} space ("," space {item} space){_times(low - 1, high and high - 1)}'
+        return self.writer.rule(f'"[" space {items if low else f"({items})?"} "]"')
 
     def _object(self, schema: dict[str, Any]) -> str:
         """Keys in the schema's order, each rule being what may follow up to the end; optional ones may be skipped."""
@@ -131,6 +168,14 @@ class _Schema:
             without_first, without = ("", "") if key in required else (f" | {first}", f" | {after}")
             first, after = self.writer.rule(pair + without_first), self.writer.rule(f'"," space {pair}{without}')
         return self.writer.rule(f'"{{" space {first} "}}"')
+
+
+def _times(low: int, high: int | None) -> str:
+    """How often something comes, as far as the notation counts."""
+    low = min(max(low, 0), MAX_REPEAT)
+    if high is None or high > MAX_REPEAT:
+        return f"{{{low},}}" if low else "*"
+    return f"{{{low},{high}}}"
 
 
 def _allows_something(schema: Schema) -> bool:

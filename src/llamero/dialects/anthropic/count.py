@@ -16,7 +16,7 @@ def read_count(body: bytes, *, thinks_by_default: bool = False, fetched: Mapping
     fields = read_body(body)
     check_model(fields)
     shared, _ = read_prompt(fields, fetched, thinks_by_default=thinks_by_default)
-    return ChatRequest(**shared, stream=False, counts_prompt=True)
+    return ChatRequest(**shared, stream=False)
 
 
 def write_count(prompt_tokens: int) -> bytes:

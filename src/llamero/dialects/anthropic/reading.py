@@ -44,9 +44,8 @@ def read_messages(body: bytes, *, thinks_by_default: bool = False, fetched: Mapp
     if max_tokens is None or max_tokens <= 0:
         raise fields.invalid("max_tokens", "max_tokens is required and must be positive")
     shared, display = read_prompt(fields, fetched, thinks_by_default=thinks_by_default)
-    is_stream = fields.boolean("stream") is True
     shared["options"] |= _options(fields) | {"num_predict": max_tokens}
-    return Asked(ChatRequest(**shared, stream=is_stream, counts_prompt=is_stream), max_tokens, display)
+    return Asked(ChatRequest(**shared, stream=fields.boolean("stream") is True), max_tokens, display)
 
 
 def check_model(fields: Fields) -> None:
@@ -73,6 +72,8 @@ def read_prompt(
         "parallel_tool_calls": is_parallel,
         "format": _format(fields),
         "think": thinking.think,
+        "max_thinking_tokens": thinking.max_tokens,
+        "hides_thinking": thinking.display == "hidden",
         "is_thinking_optional": True,
         "warnings": (*warnings, *conversation.warnings, *tools.warnings, *thinking.warnings),
     }

@@ -81,7 +81,7 @@ def stop_of(finished: Finished, max_tokens: int, *, has_calls: bool) -> dict[str
     """`stop_reason` and `stop_sequence`. An answer that was cut off is that first, whatever it holds."""
     sequence = None
     if finished.reason == "length":
-        is_full = finished.usage.predicted_tokens < max_tokens
+        is_full = finished.cost.predicted_tokens < max_tokens
         reason = "model_context_window_exceeded" if is_full else "max_tokens"
     elif has_calls:
         reason = "tool_use"
@@ -93,9 +93,10 @@ def stop_of(finished: Finished, max_tokens: int, *, has_calls: bool) -> dict[str
 
 
 def usage_of(finished: Finished) -> dict[str, Any]:
+    cost = finished.cost
     return {
-        **input_usage(finished.usage.prompt_tokens, finished.usage.cached_tokens),
-        "output_tokens": finished.usage.predicted_tokens,
+        **input_usage(cost.prompt_tokens, cost.cached_tokens),
+        "output_tokens": cost.predicted_tokens,
         "output_tokens_details": {"thinking_tokens": finished.thinking_tokens},
     }
 

@@ -11,6 +11,9 @@ from ..fields import Fields
 Display = Literal["shown", "omitted", "hidden"]
 """Omitted thinking is an empty block with a signature. Hidden is what nobody asked for and a model could not help."""
 
+MAX_BUDGET = 2**31 - 1
+"""Tokens; what the engine can count to."""
+
 _LEVELS: dict[str, ThinkLevel] = {"low": "low", "medium": "medium", "high": "high", "xhigh": "high", "max": "max"}
 _KINDS = ("enabled", "disabled", "adaptive", "between_tools")
 
@@ -18,6 +21,7 @@ _KINDS = ("enabled", "disabled", "adaptive", "between_tools")
 @dataclass(frozen=True, slots=True)
 class Thinking:
     think: Think
+    max_tokens: int | None
     display: Display
     warnings: tuple[str, ...]
 
@@ -36,8 +40,6 @@ def read_thinking(body: Fields, extension: Think, *, by_default: bool) -> Thinki
         warnings.append(f"output_config.effort {effort!r} is unknown and has no effect")
     if config and kind not in _KINDS:
         warnings.append(f"thinking of type {kind!r} is unknown and taken as 'adaptive'")
-    if config and config.integer("budget_tokens") is not None:
-        warnings.append("thinking.budget_tokens is not enforced")
     think: Think
     if kind == "disabled":
         think = False
@@ -49,7 +51,17 @@ def read_thinking(body: Fields, extension: Think, *, by_default: bool) -> Thinki
         think = False
     else:
         think = level
-    return Thinking(think, _display(config, think), tuple(warnings))
+    return Thinking(think, _budget(config), _display(config, think), tuple(warnings))
+
+
+def _budget(config: Fields | None) -> int | None:
+    """Anthropic wants 1,024 at least, and less than the whole answer may have; small models do with less."""
+    tokens = config.integer("budget_tokens") if config else None
+    if config is None or tokens is None:
+        return None
+    if tokens < 0:
+        raise config.invalid("budget_tokens", f"'{config.at('budget_tokens')}' must not be negative")
+    return min(tokens, MAX_BUDGET)
 
 
 def _display(config: Fields | None, think: Think) -> Display:

@@ -31,7 +31,7 @@ class Chat:
 
     request: ChatRequest
     n: int = 1
-    """How many answers are wanted; `sampling.for_choice` makes the request of each."""
+    """How many answers are wanted; the `number` of the request tells them apart."""
     include_usage: bool = False
     is_legacy: bool = False
     """Calls are to be written as `function_call`."""
@@ -73,6 +73,7 @@ def read_chat(body: bytes, *, effort_fallback: bool = False, fetched: Mapping[st
         logprobs=wants_logprobs,
         top_logprobs=top_logprobs,
         keep_alive_ns=extensions.get("keep_alive_ns"),
+        adapters=extensions.get("adapters"),
         warnings=warnings_of(fields, _FIELDS, _idle(fields)),
         **read_sampling(fields, extensions["options"], max_tokens),
     )

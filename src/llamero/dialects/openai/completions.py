@@ -11,7 +11,7 @@ from ..native import MAX_INPUTS
 from . import sampling
 from .chat import read_model
 from .prompts import Prompt, read_prompts
-from .sampling import MAX_TOP_LOGPROBS, for_choice, read_count, read_include_usage, read_max_tokens, read_sampling
+from .sampling import MAX_TOP_LOGPROBS, read_count, read_include_usage, read_max_tokens, read_sampling
 
 _FIELDS = sampling.FIELDS | frozenset(
     "model prompt suffix max_tokens stream stream_options logprobs echo best_of raw".split()
@@ -33,13 +33,11 @@ class Completion:
     include_usage: bool = False
     logprobs: bool = False
     """Whether they are to be written; `best_of` needs them too."""
-    only_echo: bool = False
-    """Nothing is to be generated."""
 
     def requests(self) -> tuple[GenerateRequest, ...]:
         """One for each answer to be made, prompt after prompt."""
         return tuple(
-            for_choice(_with_prompt(self.request, prompt), number)
+            dataclasses.replace(_with_prompt(self.request, prompt), number=number)
             for prompt in self.prompts
             for number in range(self.best_of)
         )
@@ -71,7 +69,11 @@ def read_completion(body: bytes, *, raw: bool = False) -> Completion:
         logprobs=logprobs is not None or best_of > n,
         top_logprobs=logprobs or 0,
         keep_alive_ns=extensions.get("keep_alive_ns"),
+        adapters=extensions.get("adapters"),
         loads_when_empty=False,
+        raw_without_template=fields.raw("raw") is None,
+        generates=not only_echo,
+        tells_context=False,
         warnings=warnings_of(fields, _FIELDS),
         **read_sampling(fields, extensions["options"], None if only_echo else read_max_tokens(fields, "max_tokens")),
     )
@@ -83,7 +85,6 @@ def read_completion(body: bytes, *, raw: bool = False) -> Completion:
         echo,
         read_include_usage(fields, stream=stream),
         logprobs is not None,
-        only_echo,
     )
 
 

@@ -60,7 +60,7 @@ def read_embeddings(body: bytes) -> Embeddings:
         dimensions=_dimensions(fields),
         options=extensions["options"],
         keep_alive_ns=extensions.get("keep_alive_ns"),
-        warnings=warnings_of(fields, _FIELDS, ("think",)),
+        warnings=warnings_of(fields, _FIELDS, ("think", "adapters")),
     )
     return Embeddings(request, _encoding(fields))
 

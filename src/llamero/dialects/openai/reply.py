@@ -50,9 +50,9 @@ class UsageReply(msgspec.Struct):
 
 def usage_of(finished: Sequence[Finished], per_prompt: int) -> UsageReply:
     """Of all answers together. `per_prompt` answers in a row share a prompt, which counts once."""
-    firsts = [each.usage for each in finished[::per_prompt]]
+    firsts = [each.cost for each in finished[::per_prompt]]
     prompt_tokens = sum(usage.prompt_tokens for usage in firsts)
-    predicted_tokens = sum(each.usage.predicted_tokens for each in finished)
+    predicted_tokens = sum(each.cost.predicted_tokens for each in finished)
     return UsageReply(
         prompt_tokens,
         predicted_tokens,

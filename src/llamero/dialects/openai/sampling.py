@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import dataclasses
-from typing import Any, TypeVar
+from typing import Any
 
-from ...messages import GenerationRequest
+from ...options import MAX_STOP_BYTES, MAX_STOPS
 from ..fields import Fields
-
-R = TypeVar("R", bound=GenerationRequest)
 
 FIELDS = frozenset(
     "temperature top_p top_k min_p repeat_penalty frequency_penalty presence_penalty seed stop logit_bias n".split()
@@ -66,14 +63,6 @@ def read_include_usage(body: Fields, *, stream: bool) -> bool:
     return options.boolean("include_usage") or False
 
 
-def for_choice(request: R, number: int) -> R:
-    """The request for one of several answers to the same question: with a seed each has its own."""
-    seed = request.options.get("seed")
-    if type(seed) is not int or seed < 0:
-        return request
-    return dataclasses.replace(request, options={**request.options, "seed": seed + number})
-
-
 def _temperature(body: Fields) -> float | None:
     value = body.number("temperature")
     if value is not None and value < 0:
@@ -95,6 +84,8 @@ def _stop(body: Fields) -> list[str] | None:
         return None
     if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):
         raise body.invalid("stop", "invalid type for 'stop' field: must be a string or an array of strings")
+    if len(texts) > MAX_STOPS or any(len(text.encode()) > MAX_STOP_BYTES for text in texts):
+        raise body.invalid("stop", f"stop: at most {MAX_STOPS} strings of {MAX_STOP_BYTES} bytes each are accepted")
     return [text for text in texts if text]  # an empty one would end every answer before its first word
 
 

@@ -112,7 +112,7 @@ class UsageReply(msgspec.Struct):
 
 
 def usage_of(finished: Finished) -> UsageReply:
-    usage = finished.usage
+    usage = finished.cost
     return UsageReply(
         usage.prompt_tokens,
         InputDetails(usage.cached_tokens),

@@ -48,6 +48,7 @@ def read_tools(body: Fields) -> Toolbox:
     reader = _Reader()
     for tool in body.objects("tools"):
         reader.read(tool)
+    reader.leave_searching_out()
     if len(reader.functions) > MAX_TOOLS:
         raise body.invalid("tools", f"tools: at most {MAX_TOOLS} are accepted")
     choice, is_parallel = _choice(body.raw("tool_choice")), body.boolean("parallel_tool_calls")
@@ -63,6 +64,7 @@ class _Reader:
         self.functions: list[dict[str, Any]] = []
         self.called: dict[str, Called] = {}
         self.warnings: list[str] = []
+        self._searches: list[Fields] = []
 
     def read(self, tool: Fields, namespace: str = "") -> None:
         match tool.text("type"):
@@ -75,9 +77,19 @@ class _Reader:
                 for member in tool.objects("tools"):
                     self.read(member, inner)
             case "web_search":
-                raise tool.invalid("type", f"{tool.path}: web_search needs a search provider, and none is configured")
+                self._searches.append(tool)
             case kind:
                 raise tool.invalid("type", f"{tool.path}: tools of type {(kind or '')[:100]!r} are not supported")
+
+    def leave_searching_out(self) -> None:
+        """Coding agents offer a search beside tools of their own, and live without. Where it is all that a client
+        wants, an answer without one is none.
+        """
+        for tool in self._searches:
+            lack = f"{tool.path}: web_search needs a search provider, and none is configured"
+            if not self.functions:
+                raise tool.invalid("type", lack)
+            self.warnings.append(f"{lack}; the model does not see it")
 
     def _add(self, tool: Fields, function: dict[str, Any], namespace: str, *, is_custom: bool = False) -> None:
         name = qualified(_name(tool), namespace)
