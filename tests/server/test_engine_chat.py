@@ -178,7 +178,7 @@ FORMS = {
 
 @pytest.mark.parametrize(("jinja", "script", "before"), FORMS.values(), ids=FORMS)
 def test_n96_n97_calls_in_each_form(models: Models, jinja: str, script: str, before: str) -> None:
-    """N-96, N-97, partly T-83: the ids are the engine's."""
+    """N-96, N-97, T-83: the ids are the engine's; on Go templates they are ours (`test_go_templates`)."""
     model = saying(models, script, jinja)
     streamed = answered(models, model, tools=[ADD])
     assert streamed.parts == ("", before, [ONE])
@@ -284,7 +284,7 @@ def test_results_find_their_calls_without_ids(models: Models, named: dict[str, s
 
 
 def test_the_template_sees_the_whole_schema(models: Models) -> None:
-    """Partly N-99: the half about Jinja."""
+    """N-99, the half about Jinja: the whole schema, in order. Go templates have theirs in their own file."""
     parameters = {
         "type": "object",
         "required": ["z"],
