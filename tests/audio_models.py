@@ -20,7 +20,7 @@ import numpy as np
 WIDTH = 32
 """Of the encoder."""
 TEXT_WIDTH = 64
-"""Of the text model's embeddings."""
+"""Of the embeddings of that text model."""
 MEL_BANDS = 80
 FRAMES = 1500
 """Positions of Whisper's encoder for its 30 seconds, of which every sound fills as many as it needs."""
@@ -31,7 +31,7 @@ LOUDNESS = np.float32(8)
 SAMPLES_PER_S = 16_000
 
 
-def write_ears(path: Path) -> Path:
+def write_ears(path: Path, text_width: int = TEXT_WIDTH) -> Path:
     writer = gguf.GGUFWriter(path, "clip")
     writer.add_type("mmproj")
     writer.add_bool("clip.has_audio_encoder", True)
@@ -39,12 +39,12 @@ def write_ears(path: Path) -> Path:
     writer.add_uint32("clip.audio.embedding_length", WIDTH)
     writer.add_uint32("clip.audio.feed_forward_length", WIDTH)
     writer.add_uint32("clip.audio.block_count", 1)
-    writer.add_uint32("clip.audio.projection_dim", TEXT_WIDTH)
+    writer.add_uint32("clip.audio.projection_dim", text_width)
     writer.add_uint32("clip.audio.attention.head_count", 1)
     writer.add_float32("clip.audio.attention.layer_norm_epsilon", 1e-5)
     writer.add_uint32("clip.audio.num_mel_bins", MEL_BANDS)
     writer.add_uint32("clip.audio.projector.stack_factor", STACKED)
-    for name, tensor in _tensors().items():
+    for name, tensor in _tensors(text_width).items():
         writer.add_tensor(name, tensor)
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
@@ -53,7 +53,7 @@ def write_ears(path: Path) -> Path:
     return path
 
 
-def _tensors() -> dict[str, np.ndarray]:
+def _tensors(text_width: int) -> dict[str, np.ndarray]:
     random = np.random.default_rng(7)
     stack = STACKED * WIDTH
 
@@ -80,9 +80,9 @@ def _tensors() -> dict[str, np.ndarray]:
         **{f"{name}.bias": np.zeros(len(matrix), "f4") for name, matrix in layers.items()},
         "a.blk.0.attn_k.weight": some(WIDTH, WIDTH),
         "mm.a.norm_pre.weight": np.ones(stack, "f4"),
-        "mm.a.mlp.1.weight": some(2 * TEXT_WIDTH, stack),
-        "mm.a.norm_mid.weight": np.ones(TEXT_WIDTH, "f4"),
-        "mm.a.mlp.2.weight": LOUDNESS * some(TEXT_WIDTH, TEXT_WIDTH),
+        "mm.a.mlp.1.weight": some(2 * text_width, stack),
+        "mm.a.norm_mid.weight": np.ones(text_width, "f4"),
+        "mm.a.mlp.2.weight": LOUDNESS * some(text_width, text_width),
     }
 
 

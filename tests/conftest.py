@@ -15,7 +15,9 @@ from llamero.build.convert import convert_in_child
 from llamero.names import ModelName
 from llamero.registry import starters
 from llamero.store import Store
+from tests.fake_llama_server import install
 from tests.running import Server, linked_copy, running
+from tests.server.puppet import Puppet
 
 StartServer = Callable[..., Server]
 
@@ -76,6 +78,23 @@ def start_server(starter_models: Path, tmp_path: Path) -> Iterator[StartServer]:
 def empty_server(tmp_path: Path) -> Iterator[Server]:
     with running(tmp_path, tmp_path / "models") as started:
         yield started
+
+
+@pytest.fixture(scope="session")
+def puppet_theatre(starter_models: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Puppet]:
+    folder = tmp_path_factory.mktemp("puppet")
+    program = install(folder)
+    with running(folder, linked_copy(starter_models, folder / "models"), LLAMERO_LLAMA_SERVER=str(program)) as server:
+        puppet = Puppet(server, folder)
+        puppet.make_models()
+        yield puppet
+
+
+@pytest.fixture
+def puppet(puppet_theatre: Puppet) -> Puppet:
+    """One server with a scripted engine for all tests; each begins with the fake's own answers."""
+    puppet_theatre.plays()
+    return puppet_theatre
 
 
 def _convert(checkpoint: Path, target: Path) -> None:

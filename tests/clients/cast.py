@@ -1,4 +1,4 @@
-"""The models that the scenarios of other people's clients meet on their server; `scenarios/scene.py` has their names."""
+"""The models that the scenarios of other people's clients meet on a server; `scenarios/scene.py` has their names."""
 
 from __future__ import annotations
 

@@ -51,6 +51,7 @@ class Puppet:
     def __init__(self, server: Server, folder: Path) -> None:
         self.server = server
         self._folder = folder
+        self._replies: dict[str, Any] = {}
 
     def make_models(self) -> None:
         made = {"from_": "smollm2:135m", "info": {"capabilities": ["tools", "thinking"]}}
@@ -62,8 +63,10 @@ class Puppet:
         """Answer chats with these steps from now on, and paths of other names (`completion`) with theirs."""
         replies: dict[str, Any] = {"/props": {"body": {"media_marker": "<__media__>"}}}
         replies |= {f"/{path}": reply for path, reply in more.items()} | ({CHAT: list(steps)} if steps else {})
-        self.server.unload_all()
-        install(self._folder, {"replies": replies})
+        if replies != self._replies:
+            self.server.unload_all()
+            install(self._folder, {"replies": replies})
+            self._replies = replies
         self.forget()
 
     def forget(self) -> None:

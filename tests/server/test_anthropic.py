@@ -1,4 +1,4 @@
-"""`/v1/messages`, `/v1/messages/count_tokens` and Anthropic's list of models on the real server (compat-api §4.3, §9, §10)."""
+"""`/v1/messages`, its `count_tokens` and Anthropic's list of models on the real server. compat-api §4.3, §9, §10."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import base64
 import itertools
 import json
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -48,8 +48,8 @@ def caller(models: Models) -> str:
 
 
 @pytest.fixture(scope="module")
-def thinker(models: Models) -> Iterator[str]:
-    yield models.saying(thought("Thirty and three.", "It is 33."), GO)
+def thinker(models: Models) -> str:
+    return models.saying(thought("Thirty and three.", "It is 33."), GO)
 
 
 class Message:

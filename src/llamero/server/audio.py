@@ -9,7 +9,6 @@ from dataclasses import replace
 from starlette.requests import Request
 from starlette.responses import Response
 
-from ..chat.media import MAX_AUDIO_BYTES
 from ..config import Settings
 from ..dialects.openai import transcription as dialect
 from ..messages import ChatRequest, Finished, Step
@@ -19,8 +18,6 @@ from .openai import errors_about
 from .replies import reply, side_by_side
 from .routes import Route
 
-FORM_BYTES = 64 * 2**10
-"""What a form may have around its file."""
 TEXT = "text/plain; charset=utf-8"
 
 
@@ -43,7 +40,7 @@ def routes(inference: Inference, settings: Settings) -> list[Route]:
             "Write down what is said in a recording, in OpenAI's form",
             "infer",
             reply=dialect.TranscriptionReply,
-            body_limit_bytes=min(settings.max_body_bytes, MAX_AUDIO_BYTES + FORM_BYTES),
+            body_limit_bytes=settings.max_body_bytes,  # a recording may be smaller: whoever sends more is told
             errors=errors_about("file"),
         )
     ]

@@ -108,7 +108,7 @@ class EngineChat(Dialogue):
                             said.append(event.text)
                         case ToolCall():
                             is_called = True
-                        case Done() if not is_called and await self._lacks([*thoughts, *said], asked, event):
+                        case Done("stop") if not is_called and await self._lacks([*thoughts, *said], asked, event):
                             raise AnswerUnreadable("the engine told only a part of it")
                     yield event
         except EngineError as error:

@@ -1,4 +1,4 @@
-"""Pydantic AI: OpenAI's chat and Responses models, and its Ollama provider; agents that call a tool and answer in a type."""
+"""Pydantic AI: OpenAI's chat and Responses models, its Ollama provider; agents that call tools and answer in types."""
 
 from __future__ import annotations
 
