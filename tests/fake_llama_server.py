@@ -49,7 +49,7 @@ FLAGS = {
     ),
     **dict.fromkeys(
         "--no-webui --offline --no-warmup --no-slots --no-log-prefix --no-log-timestamps --embedding --kv-unified "
-        "--context-shift --no-mmproj-offload --no-jinja --jinja".split(),
+        "--context-shift --no-mmproj-offload --no-jinja --jinja --reranking".split(),
         0,
     ),
 }

@@ -12,7 +12,7 @@ SOURCE = Path(__file__).parents[1] / "src" / "llamero"
 FLOORS = (
     ("errors", "config", "durations", "sizes", "names", "options", "messages"),
     ("gguf", "modelfile", "template", "chat", "dialects"),
-    ("child", "store", "registry", "engines", "client", "responses"),
+    ("child", "store", "registry", "engines", "client", "responses", "pictures"),
     ("build", "scheduler"),
     ("server", "cli", "webui"),
 )

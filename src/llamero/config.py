@@ -153,7 +153,7 @@ TABLE: tuple[Variable, ...] = (
     _v("LLAMERO_MIRRORS", "list", "", "host=URL|URL pairs asked instead of a registry", "registry"),
     _v("LLAMERO_SHARE", "text", "0", "1: serve /v2/ read-only, through: also fetch what is missing", "server"),
     _v("LLAMERO_PEERS", "list", "", "Servers asked first on pull", "registry"),
-    _v("LLAMERO_FETCH_IMAGES", "bool", "0", "Fetch image URLs of OpenAI requests"),
+    _v("LLAMERO_FETCH_IMAGES", "bool", "0", "Fetch pictures that requests name by URL", "pictures"),
     _v("LLAMERO_EFFORT_FALLBACK", "bool", "0", "Ignore reasoning effort where a model has none", "server"),
     _v("LLAMERO_COMPLETIONS_RAW", "bool", "0", "/v1/completions without a template", "server"),
     _v("LLAMERO_MESSAGES_THINK", "bool", "0", "Thinking on by default on /v1/messages", "server"),
@@ -335,6 +335,7 @@ class Settings:
     peers: tuple[str, ...] = ()
     share: Literal["off", "on", "through"] = "off"
     responses: Literal["disk", "memory", "off"] = "disk"
+    fetch_images: bool = False
     effort_fallback: bool = False
     completions_raw: bool = False
     messages_think: bool = False
@@ -404,6 +405,7 @@ class Settings:
             peers=read.urls("LLAMERO_PEERS"),
             share=read.share(),
             responses=read.responses(),
+            fetch_images=read.flag("LLAMERO_FETCH_IMAGES"),
             effort_fallback=read.flag("LLAMERO_EFFORT_FALLBACK"),
             completions_raw=read.flag("LLAMERO_COMPLETIONS_RAW"),
             messages_think=read.flag("LLAMERO_MESSAGES_THINK"),

@@ -23,8 +23,11 @@ ABLE = "able"
 LEVELS = "levels"
 HI: Any = [{"role": "user", "content": "Hi"}]
 TOOLS: Any = [
-    {"type": "function", "function": {"name": name, "parameters": {"type": "object", "properties": {}}}}
-    for name in ("get_weather", "get_time")
+    {
+        "type": "function",
+        "function": {"name": name, "parameters": {"type": "object", "properties": {argument: {"type": "string"}}}},
+    }
+    for name, argument in (("get_weather", "city"), ("get_time", "zone"))
 ]
 
 

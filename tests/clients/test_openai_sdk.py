@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import anthropic
 import openai
 import pytest
 
+from llamero.dialects.openai.chat import read_chat
+from llamero.dialects.openai.completions import read_completion
+from llamero.dialects.openai.embeddings import read_embeddings
+from llamero.errors import InvalidField
 from tests.clients import openai_checks as checks
 from tests.clients.openai_checks import CHECKS, Scene
 from tests.clients.speakers import GO, call, thought
-from tests.conftest import StartServer
+from tests.conftest import CACHE, StartServer
 from tests.parrot import write_parrot
 from tests.running import Server, clean_environment
 from tests.server.puppet import ABLE, Puppet, delta, end, last, piece
@@ -78,14 +84,48 @@ def test_c57_streamed_calls(scene: Scene, puppet: Puppet) -> None:
     checks.streamed_calls(scene)
 
 
+Read = Callable[[bytes], Any]
+
+
+def told_of(read: Read, body: dict[str, Any]) -> tuple[str, ...]:
+    """The warnings about a request, or the field for which it is refused."""
+    try:
+        return tuple(read(json.dumps(body).encode()).request.warnings)
+    except InvalidField as error:
+        return (error.param,)
+
+
+@pytest.mark.parametrize(
+    ("create", "read", "least"),
+    [
+        (openai.resources.chat.Completions.create, read_chat, {"messages": [{"role": "user", "content": "x"}]}),
+        (openai.resources.Completions.create, read_completion, {"prompt": "x"}),
+        (openai.resources.Embeddings.create, read_embeddings, {"input": "x"}),
+    ],
+    ids=["chat", "completions", "embeddings"],
+)
+def test_every_field_that_the_client_can_send_is_known(create: Any, read: Read, least: dict[str, Any]) -> None:
+    """Honoured or refused by its name. A newer client that knows more makes this fail."""
+    names = set(inspect.signature(create).parameters) - {"self"}
+    assert len(names) > 5
+    for name in sorted(names - {"extra_headers", "extra_query", "extra_body", "timeout"}):
+        told = told_of(read, {"model": "m", **least, name: {}})
+        assert not any("unknown" in each for each in told), name
+    assert "unknown" in told_of(read, {"model": "m", **least, "zzz": {}})[0]
+
+
 @pytest.mark.heavy
+@pytest.mark.timeout(600)  # the first run installs
 def test_the_version_before(
     server: Server, told: dict[str, str], puppet_theatre: Puppet, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     folder = tmp_path_factory.mktemp("older")
-    subprocess.run(["uv", "venv", "--python", sys.executable, folder / "venv"], check=True, capture_output=True)
-    python = folder / "venv" / "bin" / "python"
-    subprocess.run(["uv", "pip", "install", "--python", python, OLDER], check=True, capture_output=True)
+    environment = CACHE.with_name("test-venvs") / "openai-1"
+    python = environment / "bin" / "python"
+    if not (environment / "ready").exists():
+        subprocess.run([sys.executable, "-m", "venv", "--clear", environment], check=True)
+        subprocess.run([python, "-m", "pip", "install", "--quiet", OLDER], check=True)
+        (environment / "ready").touch()
     make(server, told["old"], from_="smollm2:135m")
     for names, prepare in (
         ([check.__name__ for check in CHECKS], lambda puppet: None),

@@ -96,7 +96,13 @@ def test_the_urls_of_every_dialect_are_found_once_and_in_order() -> None:
             {"type": "function_call_output", "output": [{"type": "input_image", "image_url": "https://a/5"}]},
         ],
     }
-    assert images.remote_urls(body) == ["https://a/1", "HTTP://a/2", "http://a/3", "https://a/4", "https://a/5"]
+    assert list(images.remote_urls(body).items()) == [
+        ("https://a/1", "messages[0].content[0].image_url"),
+        ("HTTP://a/2", "messages[1].content[0].image_url"),
+        ("http://a/3", "messages[2].content[0].content[0].source.url"),
+        ("https://a/4", "input[0].content[0].image_url"),
+        ("https://a/5", "input[1].output[0].image_url"),
+    ]
 
 
 def test_other_urls_are_no_pictures() -> None:
@@ -105,5 +111,5 @@ def test_other_urls_are_no_pictures() -> None:
         "tools": [{"type": "function", "content": [picture]}],
         "messages": [{"content": "https://a/2"}, {"content": [{"type": "tool_use", "input": {"x": [picture]}}]}, 3],
     }
-    assert images.remote_urls(body) == []
-    assert images.remote_urls(["https://a/1"]) == []
+    assert images.remote_urls(body) == {}
+    assert images.remote_urls(["https://a/1"]) == {}

@@ -21,7 +21,7 @@ from typing import Any
 import pytest
 
 from llamero.config import KV_CACHE_TYPES, Settings
-from llamero.engines import Endpoint, LoadPlan
+from llamero.engines import AdapterFile, Endpoint, LoadPlan
 from llamero.engines.llamacpp import MAX_ERROR_CHARS, LlamaCpp, LlamaCppSettings, arguments, parameters
 from llamero.errors import LoadFailed, OutOfMemory, TemplateRefused
 from llamero.options import merge_options
@@ -91,6 +91,7 @@ def has(flags: list[str], wanted: str) -> bool:
         pytest.param({"threads": 3}, "-t 3", id="threads"),
         pytest.param({"main_gpu": 1}, "--split-mode none --main-gpu 1", id="one GPU"),
         pytest.param({"embedding": True}, "--embedding --kv-unified", id="an embedder"),
+        pytest.param({"reranking": True}, "--reranking --kv-unified", id="one that ranks"),
         pytest.param(
             {"ctx_tokens": 300}, "-c 300 --kv-unified --kv-unified-per-slot 300", id="a window of its own size"
         ),
@@ -100,6 +101,11 @@ def has(flags: list[str], wanted: str) -> bool:
             {"projectors": (Path("/p"),), "gpu_layers": 0}, "--mmproj /p --no-mmproj-offload", id="it stays on the CPU"
         ),
         pytest.param({"adapters": (Path("/a"), Path("/b"))}, "--lora /a --lora /b", id="adapters in their order"),
+        pytest.param(
+            {"adapters": (Path("/b"),), "extra_adapters": (AdapterFile(Path("/a"), 1),)},
+            "--lora /b --lora /a",
+            id="others' adapters behind its own",
+        ),
         pytest.param({"chat_template": "{{m}}"}, "--jinja --chat-template {{m}}", id="another chat template"),
     ],
 )
@@ -113,7 +119,7 @@ def test_flags(plan: dict[str, Any], flags: str) -> None:
         pytest.param(
             {}, "-ngl -t --split-mode --main-gpu --cache-type-k --load-mode --mmproj --lora --keep", id="unset"
         ),
-        pytest.param({}, "--embedding --kv-unified --no-mmproj-offload --port", id="nor these"),
+        pytest.param({}, "--embedding --reranking --kv-unified --no-mmproj-offload --port", id="nor these"),
         pytest.param({"context_shift": False, "keep_tokens": 4}, "--context-shift --keep", id="no context shift"),
         pytest.param({"projectors": (Path("/p"),)}, "--no-mmproj-offload", id="the projector on the GPU"),
     ],

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from llamero.config import KV_CACHE_TYPES
-from llamero.engines import Endpoint, LoadPlan
+from llamero.engines import AdapterFile, Endpoint, LoadPlan
 from llamero.engines.llamacpp import parameters
 from llamero.engines.runner import COMMAND
 from tests.engines.starting import DEADLINE_S, eventually, gone, plan_of
@@ -89,6 +89,7 @@ def configured(*orders: dict[str, Any]) -> list[dict[str, Any]]:
 EVERYTHING: dict[str, Any] = {
     "projectors": (Path("/p.gguf"), Path("/q.gguf")),
     "adapters": (Path("/a.gguf"), Path("/b.gguf")),
+    "extra_adapters": (AdapterFile(Path("/c.gguf"), 1),),
     "ctx_tokens": 1024,
     "slots": 3,
     "batch_tokens": 256,
@@ -97,12 +98,14 @@ EVERYTHING: dict[str, Any] = {
     "use_mmap": False,
     "threads": 5,
     "embedding": True,
+    "reranking": True,
     "kv_type": "q8_0",
     "flash_attention": True,
     "context_shift": False,
     "keep_tokens": 11,
     "cache_ram_mib": 100,
     "chat_template": "{{ messages }}",
+    "spare_template": "chatml",
     "fit": True,
 }
 

@@ -359,6 +359,46 @@ async def test_questions_with_one_answer(tmp_path: Path) -> None:
     ]
 
 
+async def test_a_second_look_is_taken_with_the_same_adapters(tmp_path: Path) -> None:
+    """Of a character in two tokens the engine tells the last one only; what the first was, the same model must say."""
+    last = {"id": 7, "token": "\ufffd", "bytes": [0xA9], "logprob": -1.0}
+    told = {"id": 7, "token": "é", "bytes": [0xC3, 0xA9], "logprob": -1.0, "top_logprobs": [last]}
+    first = {"id": 6, "token": "\ufffd", "bytes": [0xC3], "logprob": -2.0}
+    replies = {COMPLETION: {"body": {"completion_probabilities": [{"id": 6, "top_logprobs": [first]}]}}}
+    stream = [
+        {"send": {"content": "é", "tokens_predicted": 2, "completion_probabilities": [told]}},
+        {"send": {"stop": True, "stop_type": "eos"}},
+    ]
+    lora = [{"id": 0, "scale": 0.5}]
+    async with fake_engine(tmp_path, {"replies": replies}) as engine:
+        events = await read(engine.wire.complete({"prompt": [1, 2], "n_probs": 1, "lora": lora, "reply": stream}))
+    assert [entry.bytes for event in events if isinstance(event, Text) for entry in event.logprobs] == [
+        (0xC3,),
+        (0xA9,),
+    ]
+    answer, second_look = [request["body"] for request in read_record(tmp_path, "request")]
+    assert answer["lora"] == second_look["lora"] == lora
+
+
+async def test_scores_come_in_the_order_of_their_documents(tmp_path: Path) -> None:
+    results = [{"index": 1, "relevance_score": 2.5}, {"index": 0, "relevance_score": -1.0}]
+    replies = {"/v1/rerank": {"body": {"results": results, "usage": {"prompt_tokens": 9}}}}
+    async with fake_engine(tmp_path, {"replies": replies}) as engine:
+        assert await engine.wire.rerank("q", ("a", "b")) == ([-1.0, 2.5], 9)
+        for documents in (["a"], ["a", "b", "c"]):
+            with pytest.raises(EngineError, match=f"2 scores for {len(documents)} documents"):
+                await engine.wire.rerank("q", documents)
+    assert read_record(tmp_path, "request")[0]["body"] == {"query": "q", "documents": ["a", "b"]}
+
+
+async def test_a_text_that_must_be_read_at_once_and_is_too_long_is_too_long(tmp_path: Path) -> None:
+    message = "input (73 tokens) is too large to process. increase the physical batch size (current batch size: 64)"
+    replies = {"/v1/rerank": {"status": 500, "body": {"error": {"message": message, "type": "server_error"}}}}
+    async with fake_engine(tmp_path, {"replies": replies}) as engine:
+        with pytest.raises(ContextTooLong):
+            await engine.wire.rerank("q", ["a"])
+
+
 async def test_embeddings_come_in_the_order_of_their_texts(tmp_path: Path) -> None:
     rows = [{"embedding": [2.0], "index": 1}, {"embedding": [1.0, None], "index": 0}]
     async with fake_engine(tmp_path, {"replies": {"/v1/embeddings": {"body": {"data": rows}}}}) as engine:

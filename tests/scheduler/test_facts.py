@@ -55,6 +55,7 @@ def test_projectors_and_adapters_come_in_the_order_of_the_manifest(tmp_path: Pat
     folder.add(tmp_path, "m", tiny_llama(), more=more)
     model = facts(tmp_path)
     assert [path.read_bytes() for path in model.adapters] == [b"GGUF2", b"GGUF1"]
+    assert model.adapter_bytes == len(b"GGUF2") + len(b"GGUF1")
     assert [path.read_bytes() for path in model.projectors] == [PROJECTOR]
     assert model.projector_bytes == len(PROJECTOR)
     assert model.has_vision
@@ -63,6 +64,13 @@ def test_projectors_and_adapters_come_in_the_order_of_the_manifest(tmp_path: Pat
 def test_an_embedder_is_known_by_its_pooling(tmp_path: Path) -> None:
     folder.add(tmp_path, "m", tiny_llama({"llama.pooling_type": 1}))
     assert facts(tmp_path).is_embedder
+    assert not facts(tmp_path).is_ranker
+
+
+def test_one_that_ranks_is_no_embedder(tmp_path: Path) -> None:
+    folder.add(tmp_path, "m", tiny_llama({"llama.pooling_type": 4}))
+    assert facts(tmp_path).is_ranker
+    assert not facts(tmp_path).is_embedder
 
 
 @pytest.mark.parametrize(

@@ -11,11 +11,12 @@ import pytest
 
 from llamero.config import KV_CACHE_TYPES
 from llamero.durations import FOREVER, MINUTE
-from llamero.engines import Endpoint
+from llamero.engines import AdapterFile, Endpoint
 from llamero.engines.llamacpp import arguments
 from llamero.options import merge_options
 from llamero.scheduler.plan import (
     KV_TYPE_BYTES,
+    MAX_EXTRA_ADAPTERS,
     SINGLE_SLOT_FAMILIES,
     Candidate,
     Defaults,
@@ -31,6 +32,7 @@ from llamero.scheduler.plan import (
     tier,
     too_large,
     want,
+    with_adapters_of,
 )
 from tests.scheduler.world import GIB, facts
 
@@ -171,11 +173,14 @@ def test_listed_families_answer_one_request_at_a_time(family: str) -> None:
     assert wanted(facts("m", family=family)).warnings == ()
 
 
-def test_embedders_have_one_slot_and_a_unified_cache() -> None:
+@pytest.mark.parametrize(
+    ("kind", "flag"), [({"is_embedder": True}, "--embedding"), ({"is_ranker": True}, "--reranking")]
+)
+def test_models_that_pool_have_one_slot_and_a_unified_cache(kind: dict[str, bool], flag: str) -> None:
     """Partly R-25."""
-    plan = wanted(facts("m", is_embedder=True), defaults=Defaults(slots=4))
+    plan = wanted(facts("m", **kind), defaults=Defaults(slots=4))
     assert " -np 1 " in flags(plan)
-    assert "--embedding --kv-unified" in flags(plan)
+    assert f"{flag} --kv-unified" in flags(plan)
 
 
 @pytest.mark.parametrize(("setting", "slots"), [(0, 1), (1, 1), (2, 2), (8, 8)])
@@ -240,6 +245,12 @@ TRAINED_8K = replace(LLAMA, train_ctx_tokens=8192)
 TRAINED_1K = replace(LLAMA, train_ctx_tokens=1024)
 ADAPTED = replace(LLAMA, adapters=(Path("/a"), Path("/b")))
 SEEING = replace(LLAMA, projectors=(Path("/p"),))
+A, B, C = (AdapterFile(Path(f"/{name}"), MIB) for name in "abc")
+
+
+def lent(*adapters: AdapterFile) -> ModelFacts:
+    """With adapters of other models."""
+    return replace(LLAMA, extra_adapters=adapters)
 
 
 @pytest.mark.parametrize(
@@ -273,10 +284,46 @@ SEEING = replace(LLAMA, projectors=(Path("/p"),))
         pytest.param(wanted(), wanted(shift=True), False, id="R-07 shift as chosen"),
         pytest.param(wanted(), wanted(num_keep=9, temperature=0, seed=1, stop=["x"]), False, id="sampling options"),
         pytest.param(wanted(), wanted(defaults=Defaults(slots=4)), False, id="slots"),
+        pytest.param(wanted(), wanted(lent(A)), True, id="another model's adapter"),
+        pytest.param(wanted(lent(A)), wanted(lent(B)), True, id="another one"),
+        pytest.param(wanted(lent(A, B)), wanted(lent(B)), False, id="one of those that are there"),
+        pytest.param(wanted(lent(A)), wanted(), False, id="another model's adapter no longer asked for"),
+        pytest.param(wanted(lent(A)), wanted(ADAPTED), True, id="its own besides"),
+        pytest.param(wanted(num_ctx=2048), replace(wanted(), takes_any=True), False, id="only its vocabulary"),
     ],
 )
 def test_what_forces_a_reload(loaded: Wanted, asked: Wanted, reload: bool) -> None:
     assert must_reload(loaded, asked) is reload
+
+
+@pytest.mark.parametrize(
+    ("loaded", "asked", "kept"),
+    [
+        pytest.param(lent(A), lent(B), (A, B), id="they take turns"),
+        pytest.param(lent(A, B), lent(C, A), (B, C, A), id="some are the same"),
+        pytest.param(lent(A), LLAMA, (), id="nobody asks for any"),
+        pytest.param(replace(ADAPTED, extra_adapters=(A,)), lent(B), (B,), id="they were beside others of its own"),
+    ],
+)
+def test_a_reload_for_an_adapter_keeps_the_others(
+    loaded: ModelFacts, asked: ModelFacts, kept: tuple[AdapterFile, ...]
+) -> None:
+    merged = with_adapters_of(wanted(loaded), wanted(asked))
+    assert merged.plan == replace(wanted(asked).plan, extra_adapters=kept)
+    assert merged.estimate_bytes == wanted(LLAMA).estimate_bytes + len(kept) * MIB
+
+
+def test_of_too_many_adapters_the_oldest_go() -> None:
+    many = [AdapterFile(Path(f"/{number}"), 1) for number in range(MAX_EXTRA_ADAPTERS)]
+    merged = with_adapters_of(wanted(lent(*many)), wanted(lent(A, B)))
+    assert merged.plan.extra_adapters == (*many[2:], A, B)
+    assert with_adapters_of(wanted(lent(A)), wanted(lent(*many))).plan.extra_adapters == tuple(many)
+
+
+def test_with_adapters_there_is_no_cache_of_old_prompts() -> None:
+    """The engine's does not know with which of them it read a prompt."""
+    assert wanted().plan.cache_ram_mib > 0
+    assert wanted(ADAPTED).plan.cache_ram_mib == wanted(lent(A)).plan.cache_ram_mib == 0
 
 
 # --- memory ---

@@ -113,20 +113,6 @@ def test_a_prompt_that_was_read_long_ago_is_read_again_with_other_layers(adapted
     assert logprob(complete(adapted, "base")) == pytest.approx(BASE, abs=TOLERANCE)
 
 
-def test_what_is_told_of_parts_of_characters_is_the_same_models(adapted: Server) -> None:
-    """The model is asked for them once more, behind the answer."""
-
-    def told() -> Any:
-        return complete(adapted, "base", max_tokens=40, logprobs=5).json()["choices"][0]["logprobs"]
-
-    alone = told()
-    assert "\ufffd" in "".join(alone["tokens"])
-    complete(adapted, "base", [FULL])
-    beside = told()
-    assert beside["tokens"] == alone["tokens"]
-    assert beside["token_logprobs"] == pytest.approx(alone["token_logprobs"], abs=TOLERANCE)
-
-
 def test_an_adapter_that_is_not_loaded_costs_one_reload(adapted: Server) -> None:
     def engine(model: str, adapters: Any = None) -> int:
         assert complete(adapted, model, adapters).status == 200

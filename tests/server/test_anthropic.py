@@ -16,7 +16,7 @@ from tests.running import Reply, Server
 from tests.server.events import Event, named_events
 from tests.server.go_models import OPENED, TAGGED, Models
 from tests.server.jinja_templates import HERMES, THINKING
-from tests.server.puppet import ABLE, Puppet, delta, end
+from tests.server.puppet import ABLE, SEER, Puppet, delta, end
 from tests.server.puppet import call as engine_call
 from tests.server.tiny_models import make, picture
 
@@ -565,10 +565,13 @@ def test_thinking_by_default_where_the_operator_wants_it(start_server: Any) -> N
 def test_a_budget_ends_the_thinking(models: Models, way: str) -> None:
     """§9.5: what comes behind the tag that ends it is the answer."""
     long = " ".join(f"thought{number}" for number in range(60))
-    tags = ("<think>", "</think>")
-    script = thought(long, "It is 33.") if way != "opened" else f"{long}</think>It is 33."
-    jinja = THINKING if way == "jinja" else ""
-    model = models.saying(script, {"go": GO, "opened": OPENED, "jinja": ""}[way], jinja=jinja, specials=tags)
+    answer = {"behind": {"\n": "It is 33."}, "specials": ("<think>", "</think>")}
+    if way == "go":
+        model = models.saying(thought(long, "It is thirty-three."), GO, **answer)
+    elif way == "opened":
+        model = models.saying(f"{long}</think>It is thirty-three.", OPENED.replace("<think>\n", "<think>"), **answer)
+    else:
+        model = models.saying(thought(long, "It is 33."), "", jinja=THINKING, specials=answer["specials"])
     free = both(models.server, model, thinking=THINK)
     assert free.thinking.strip() == long
     short = both(models.server, model, thinking={"type": "enabled", "budget_tokens": 10})
@@ -612,3 +615,169 @@ def test_c96_thinking_text_and_a_call_in_one_stream(models: Models) -> None:
     told = both(models.server, model, tools=[WEATHER], thinking=THINK)
     assert told.kinds == ["thinking", "text", "tool_use"]
     assert told.calls == [("get_weather", {"city": "Paris"})]
+
+
+# --- counting --------------------------------------------------------------------------------------------------------
+
+LOOK = [user(image("red"), text("What is it?")), assistant(text("Red.")), user(image("blue"), text("And this [img]?"))]
+ROUND = [*HI, assistant({"type": "tool_use", "id": "a", "name": "get_time", "input": {}}), result("a", "noon")]
+BEGUN = "<s>{{ range .Messages }}{{ .Content }}{{ end }}:"
+"""Writes the token that the engine puts before every text by itself."""
+
+
+def counted(models: Models, case: str) -> tuple[str, Any, dict[str, Any]]:
+    """A model, messages, and what else is said, of one kind of prompt."""
+    match case:
+        case "Jinja":
+            return S, HI, {"system": "Be brief."}
+        case "Jinja, tools":
+            return models.saying(TALE, "", jinja=HERMES), ROUND, {"tools": [WEATHER, TIME]}
+        case "Jinja, no tools":
+            more = {"tools": [WEATHER, TIME], "tool_choice": {"type": "none"}}
+            return models.saying(TALE, "", jinja=HERMES), ROUND, more
+        case "Jinja, thinking":
+            return models.saying(thought("Hmm.", TALE), "", jinja=THINKING), HI, {"thinking": THINK}
+        case "Jinja, a call that must come":
+            more = {"tools": [WEATHER], "tool_choice": {"type": "any"}, "thinking": THINK}
+            return models.saying(thought("Hmm.", PARIS), "", jinja=THINKING), HI, more
+        case "Go":
+            return models.smollm(TAGGED), HI, {"system": "Be brief."}
+        case "Go, tools":
+            return models.smollm(TAGGED), ROUND, {"tools": [WEATHER, TIME]}
+        case "Go, two runs":
+            more = {"thinking": THINK, "output_config": {"format": {"type": "json_schema", "schema": ANIMAL}}}
+            return models.saying(thought("Hmm.", TALE), GO), HI, more
+        case "Go, a budget":
+            return models.saying(thought(TALE, "Yes."), GO), HI, {"thinking": {"type": "enabled", "budget_tokens": 3}}
+        case _:
+            return models.saying(TALE, BEGUN), HI, {}
+
+
+ANIMAL = {
+    "type": "object",
+    "properties": {"legs": {"enum": [2, 4]}},
+    "required": ["legs"],
+    "additionalProperties": False,
+}
+
+
+@pytest.mark.parametrize(
+    "case",
+    [
+        "Jinja",
+        "Jinja, tools",
+        "Jinja, no tools",
+        "Jinja, thinking",
+        "Jinja, a call that must come",
+        "Go",
+        "Go, tools",
+        "Go, two runs",
+        "Go, a budget",
+        "Go, with the first token",
+    ],
+)
+def test_c99_c100_the_prompt_is_counted_alike_before_and_behind_the_answer(models: Models, case: str) -> None:
+    """C-99, and partly C-100: pictures are next."""
+    model, messages, more = counted(models, case)
+    tokens = count(models.server, model, messages, **more)
+    for _ in range(2):  # the second time the prompt comes from the cache
+        message = say(models.server, model, messages, stream=True, max_tokens=200, **more)
+        begun = message.events[0]["message"]["usage"]
+        assert begun["input_tokens"] == message.usage["input_tokens"]
+        assert input_tokens(begun) == message.input_tokens == tokens
+
+
+@pytest.mark.parametrize("way", ["the engine's template", "Go"])
+def test_c100_pictures_are_counted_as_the_engine_counts_them(server: Server, tiny_eyes: str, way: str) -> None:
+    model = tiny_eyes if way != "Go" else make(server, "tiny-eyes-go", from_=tiny_eyes, template=SEES)
+    for messages in (HI, LOOK[:1], LOOK):
+        tokens = count(server, model, messages)
+        assert say(server, model, messages, max_tokens=2).input_tokens == tokens
+
+
+def test_c100_counting_generates_nothing(puppet: Puppet) -> None:
+    puppet.plays(**{"v1/chat/completions/input_tokens": {"body": {"input_tokens": 77}}})
+    assert count(puppet.server, ABLE, tools=[WEATHER]) == 3
+    assert count(puppet.server, SEER, LOOK) == 77
+    asked = {request["path"] for request in puppet.record("request")}
+    assert "/v1/chat/completions/input_tokens" in asked
+    assert not asked & {"/v1/chat/completions", "/completion"}
+
+
+def test_a_conversation_that_fits_no_window_is_counted_all_the_same(server: Server) -> None:
+    """Whoever counts wants to know that."""
+    long = [user(text("word " * 3000))]
+    assert count(server, S, long, options={"num_ctx": 512}) > 3000
+
+
+def test_what_cannot_be_counted(server: Server) -> None:
+    path = "/v1/messages/count_tokens"
+    assert refused(server.post(path, {"messages": HI})) == "model is required"
+    assert refused(server.post(path, {"model": S})) == "messages is required"
+    missing = server.post(path, {"model": "nope", "messages": HI})
+    assert (missing.status, missing.json()["error"]["type"]) == (404, "not_found_error")
+    assert refused(server.post(path, {"model": S, "messages": [user(image())]}))
+
+
+# --- forms of answers ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("more", [{}, {"tools": [WEATHER]}], ids=["alone", "with tools"])
+def test_c101_an_answer_in_the_form_of_a_schema(server: Server, caller: str, more: dict[str, Any]) -> None:
+    """Partly C-101: `messages.parse` is in `tests/clients`."""
+    form = {"type": "json_schema", "schema": ANIMAL}
+    for place in ({"output_config": {"format": form}}, {"output_format": form}):
+        assert json.loads(both(server, caller, **place, **more).text)["legs"] in (2, 4)
+    said = refused(ask(server, caller, output_config={"format": {"type": "json_schema", "schema": {"type": "tree"}}}))
+    assert said
+
+
+# --- the list of models ----------------------------------------------------------------------------------------------
+
+VERSION = {"anthropic-version": "2023-06-01"}
+
+
+def test_c22_models_in_anthropics_form(server: Server) -> None:
+    """Partly C-22: the client is in `tests/clients`."""
+    native = server.get("/api/tags").json()["models"]
+    whole = server.get("/v1/models?limit=1000", headers=VERSION).json()
+    assert [each["id"] for each in whole["data"]] == [each["name"] for each in native]
+    assert (whole["has_more"], whole["first_id"], whole["last_id"]) == (
+        False,
+        native[0]["name"],
+        native[-1]["name"],
+    )
+    for each in whole["data"]:
+        assert each["type"] == "model"
+        assert each["display_name"]
+        assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z", each["created_at"])
+        assert server.get(f"/v1/models/{each['id']}", headers=VERSION).json() == each
+    (small,) = [each for each in whole["data"] if each["id"] == S]
+    assert small["max_input_tokens"] == 8192
+
+
+def test_c22_pages_of_models(server: Server) -> None:
+    """Partly C-22."""
+    ids = [each["name"] for each in server.get("/api/tags").json()["models"]]
+    seen, after = [], ""
+    while True:
+        page = server.get(f"/v1/models?limit=1{after}", headers=VERSION).json()
+        seen += [each["id"] for each in page["data"]]
+        assert page["first_id"] == page["last_id"] == seen[-1]
+        if not page["has_more"]:
+            break
+        after = f"&after_id={page['last_id']}"
+    assert seen == ids
+    before = server.get(f"/v1/models?limit=1&before_id={ids[-1]}", headers=VERSION).json()
+    assert [each["id"] for each in before["data"]] == [ids[-2]]
+    for query in ("limit=0", "limit=1001", "limit=x", "after_id=nope"):
+        assert refused(server.get(f"/v1/models?{query}", headers=VERSION))
+
+
+def test_models_that_are_not_there_in_anthropics_form(server: Server) -> None:
+    reply = server.get("/v1/models/nope", headers=VERSION)
+    body = reply.json()
+    assert (reply.status, body["error"]["type"]) == (404, "not_found_error")
+    assert body["request_id"] == reply.headers["request-id"]
+    assert "nope" in body["error"]["message"]
+    assert refused(server.get("/v1/models/a%2F%2Fb", headers=VERSION))

@@ -16,6 +16,9 @@ import pytest
 from tests.conftest import StartServer
 from tests.running import ENDLESS, Reply, Server
 
+pytestmark = pytest.mark.heavy
+"""A minute and more: every case is asked of the real model in several ways."""
+
 M = "smollm2:135m"
 KINDS = ("chat", "generate", "raw")
 NUMBERS = " five six seven eight nine ten"

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import base64
 import json
+import socket
 from typing import Any
 
 import pytest
 
+from tests.conftest import StartServer
 from tests.running import Reply, Server
 from tests.server.go_models import OPENED, TAGGED, Models, function
 from tests.server.puppet import ABLE, CHAT, COMPLETION, LEVELS, SEER, Puppet, call, delta, end, frames
-from tests.server.tiny_models import make, picture
+from tests.server.tiny_models import EYES, TEXT, make, picture
 
 S = "smollm2:135m"
 HI = [{"role": "user", "content": "Hi"}]
@@ -275,6 +277,32 @@ def test_c34_pictures_elsewhere_are_not_fetched(server: Server, tiny_eyes: str) 
         assert message == "image URLs are not currently supported, please use base64 encoded data instead"
 
 
+def test_c34_nothing_of_this_network_is_ever_fetched(start_server: StartServer) -> None:
+    """C-34, where it is allowed: no connection is made. What can be fetched is in `tests/test_pictures.py`."""
+    server = start_server(LLAMERO_FETCH_IMAGES="1")
+    make(server, "seer", [TEXT, EYES])
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        listener.setblocking(False)
+        port = listener.getsockname()[1]
+        for host in ("127.0.0.1", "localhost", "10.0.0.1", "169.254.169.254", "[::1]", "0.0.0.0", "[::ffff:127.0.0.1]"):
+            url = f"http://{host}:{port}/a.png"
+            message, param = refused(server, "seer", see(URI, url))
+            assert message == "the image cannot be fetched: its host is not on the public internet"
+            assert param == "messages[0].content[1].image_url"
+            anthropic = {"type": "image", "source": {"type": "url", "url": url}}
+            for path, body in (
+                ("/v1/messages", {"messages": [{"role": "user", "content": [anthropic]}], "max_tokens": 1}),
+                (
+                    "/v1/responses",
+                    {"input": [{"role": "user", "content": [{"type": "input_image", "image_url": url}]}]},
+                ),
+            ):
+                reply = server.post(path, {"model": "seer", **body})
+                assert (reply.status, reply.json()["error"]["message"]) == (400, message)
+        with pytest.raises(BlockingIOError):
+            listener.accept()
+
+
 def test_pictures_for_a_model_without_eyes(server: Server) -> None:
     assert refused(server, messages=see(URI)) == (f'"{S}" does not support image input', "messages")
 
@@ -527,7 +555,7 @@ def test_c47_an_effort_for_a_model_that_does_not_think(server: Server) -> None:
     assert post(server, reasoning_effort="none", max_tokens=1).status == 200
 
 
-def test_an_effort_may_be_a_wish(start_server: Any) -> None:
+def test_an_effort_may_be_a_wish(start_server: StartServer) -> None:
     """§5.5: `LLAMERO_EFFORT_FALLBACK=1` makes a warning of the refusal."""
     server = start_server(LLAMERO_EFFORT_FALLBACK="1")
     reply = post(server, reasoning_effort="high", max_tokens=1)

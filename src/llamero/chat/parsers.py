@@ -38,12 +38,14 @@ def choose_parsers(
     tools: Sequence[Tool] = (),
     choice: ToolChoice | None = None,
     think: Think = None,
+    max_thinking_tokens: int | None = None,
     is_continued: bool = False,
 ) -> tuple[Parser, ...]:
     """The parsers for `Reader`, in order.
 
     `named`: the model's PARSER; unknown ones give way to the generic. `tools`: the request's, of which `choice` says
-    which may be called. `is_continued`: the conversation ends with an assistant message that the model goes on with.
+    which may be called. `max_thinking_tokens`: after so many the generic parser of thinking has heard enough.
+    `is_continued`: the conversation ends with an assistant message that the model goes on with.
     """
     choice = choice or ToolChoice()
     offered = choice.offered(tools)
@@ -54,7 +56,7 @@ def choose_parsers(
     )
     if family is not None:
         return (family,)
-    thinking = tags.thinking(think, prompt)
+    thinking = tags.thinking(think, prompt, max_thinking_tokens)
     calls = ToolParser(map(name_of, offered), tags.call, new_id=new_id, max_calls=choice.max_calls) if offered else None
     return tuple(parser for parser in (thinking, calls) if parser is not None)
 

@@ -44,11 +44,12 @@ class Tags:
     closing: str = ""
     call: str = "{"
 
-    def thinking(self, think: Think, prompt: str) -> ThinkingSplitter | None:
+    def thinking(self, think: Think, prompt: str, limit: int | None = None) -> ThinkingSplitter | None:
         """What splits the answer to a rendered prompt, which may have opened the thinking already."""
         if not (think and self.opening and self.closing):
             return None
-        return ThinkingSplitter(self.opening, self.closing, is_open=prompt.rstrip().endswith(self.opening))
+        is_open = prompt.rstrip().endswith(self.opening)
+        return ThinkingSplitter(self.opening, self.closing, is_open=is_open, limit=limit)
 
     def visible_tokens(self, *, thinks: bool, calls: bool) -> list[str]:
         """Special tokens that the engine must be asked to show, in its field `preserved_tokens`."""

@@ -239,20 +239,19 @@ def logprob_fields(*, wanted: bool, top: int) -> dict[str, Any]:
     return {"n_probs": max(top, 1)} if wanted else {}
 
 
-def thinking_limit(tokens: int | None, opening: str, closing: str, *, is_open: bool = False) -> dict[str, Any]:
-    """How to have the engine end the thinking, with its closing tag, where it has taken so many tokens.
+def thinking_limit(tokens: int | None, opening: str, closing: str) -> dict[str, Any]:
+    """How to have the engine's chat end the thinking, with its closing tag, where it has taken so many tokens.
 
-    `is_open`: the prompt has begun it already.
+    The tags are for templates in which it finds none itself.
     """
     if tokens is None or not (opening and closing):
         return {}
-    limit = {
+    return {
         "reasoning_budget_tokens": tokens,
         "reasoning_budget_start_tag": opening,
         "reasoning_budget_end_tags": [closing],
-        "reasoning_budget_message": "",  # without it the engine has nothing to end the thinking with
+        "reasoning_budget_message": "",  # without it there is nothing to end the thinking with
     }
-    return limit | ({"generation_prompt": opening} if is_open else {})
 
 
 def cut_tokens(tokens: Sequence[int], ctx_tokens: int, keep: int, *, adds_bos: bool) -> list[int]:

@@ -26,10 +26,11 @@ class _State(Enum):
 class ThinkingSplitter:
     """Feed it pieces of text as they come, and `finish` when no more will come.
 
-    `is_open`: the prompt ended with the opening tag, so the model begins inside.
+    `is_open`: the prompt ended with the opening tag, so the model begins inside. After `limit` pieces of thinking
+    (tokens, if an engine sends them one by one) enough has been thought.
     """
 
-    def __init__(self, opening: str, closing: str, *, is_open: bool = False) -> None:
+    def __init__(self, opening: str, closing: str, *, is_open: bool = False, limit: int | None = None) -> None:
         if not opening or not closing:
             raise ValueError("thinking needs both tags")
         self._opening = opening
@@ -39,14 +40,22 @@ class ThinkingSplitter:
         """White space before whatever comes first."""
         self._held = ""
         """What may be the beginning of a tag."""
+        self._limit = limit
+        self._pieces = 0
+        """That came while the model was thinking."""
 
     @property
     def is_over(self) -> bool:
-        return False
+        """Whether the model is to be made to answer."""
+        is_thinking = self._state in (_State.OPENED, _State.THINKING)
+        return self._limit is not None and is_thinking and self._pieces >= self._limit
 
-    may_end_early = False
+    @property
+    def may_end_early(self) -> bool:
+        return self._limit is not None
 
     def feed(self, text: str) -> list[Text | Thinking]:
+        self._pieces += self._state in (_State.OPENED, _State.THINKING)
         events: list[Text | Thinking] = []
         while text:
             match self._state:

@@ -20,7 +20,8 @@ _INTEGER_LIMIT = 1 << 63
 """The engine's integers have 64 bits."""
 
 LABELS = frozenset(
-    "user metadata safety_identifier prompt_cache_key prompt_cache_retention cache_control service_tier".split()
+    "user metadata safety_identifier prompt_cache_key prompt_cache_retention prompt_cache_options cache_control "
+    "service_tier".split()
 )
 """Fields that only label a request: that they have no effect is no news to anybody."""
 

@@ -15,7 +15,8 @@ MAX_DEPTH = 64
 """Nested objects and arrays in a request (security §3)."""
 
 _SPACE = rb"[ \t\r\n]*+"
-_CHARACTERS = rb'(?:[^"\\\x00-\x1f]++|\\(?:["\\/bfnrt]|u[0-9a-fA-F]{4}))*+'
+# Python before 3.11.5 ends a possessive group in the middle of what did not fit: so an escape is looked at as a whole
+_CHARACTERS = rb'(?:[^"\\\x00-\x1f]++|(?=\\u[0-9a-fA-F]{4})\\u....|(?=\\["\\/bfnrt])\\.)*+'
 _STRING = rb'"' + _CHARACTERS + rb'"'
 _NUMBER = rb"-?(?:0|[1-9][0-9]*+)(?:\.[0-9]++)?(?:[eE][+-]?[0-9]++)?"
 _SCALAR = rb"(?:" + _STRING + rb"|" + _NUMBER + rb"|true|false|null)"
@@ -25,8 +26,9 @@ _INSIDE_STRING = re.compile(_CHARACTERS)
 _INTEGER = re.compile(rb"0|[1-9][0-9]*+")
 _DIGITS = re.compile(rb"[0-9]++")
 # Plain values that are followed by a comma; what comes after the last of them is looked at by hand.
-_ITEMS = re.compile(rb"(?:" + _SPACE + _SCALAR + _SPACE + rb",)*+")
-_MEMBERS = re.compile(rb"(?:" + _SPACE + _STRING + _SPACE + rb":" + _SPACE + _SCALAR + _SPACE + rb",)*+")
+# Bounded instead of possessive, for the same reason.
+_ITEMS = re.compile(rb"(?:" + _SPACE + _SCALAR + _SPACE + rb",){0,1000}")
+_MEMBERS = re.compile(rb"(?:" + _SPACE + _STRING + _SPACE + rb":" + _SPACE + _SCALAR + _SPACE + rb",){0,1000}")
 
 _QUOTE, _BACKSLASH, _COMMA, _COLON, _MINUS, _END_OBJECT = b'"\\,:-}'
 _CLOSERS = {ord("{"): ord("}"), ord("["): ord("]")}

@@ -69,28 +69,39 @@ def _is_picture(data: bytes) -> bool:
     return data.startswith(_BEGINNINGS) or (data[:4] == b"RIFF" and data[8:12] == b"WEBP")
 
 
-def remote_urls(body: Any) -> list[str]:
-    """Every http(s) URL of a picture in a decoded request body of any dialect, each once, in their order."""
-    return list(dict.fromkeys(_remote(body)))
+def remote_urls(body: Any) -> dict[str, str]:
+    """Every http(s) URL of a picture in a decoded request body of any dialect, in their order, and where it stands."""
+    found: dict[str, str] = {}
+    for url, path in _remote(body):
+        found.setdefault(url, path)
+    return found
 
 
-def _remote(body: Any) -> Iterator[str]:
-    waiting = [body]
+def _remote(body: Any) -> Iterator[tuple[str, str]]:
+    waiting = [(body, "")]
     while waiting:
-        node = waiting.pop()
+        node, path = waiting.pop()
         if not isinstance(node, dict):
             continue
-        url = _url(node)
+        url, name = _url(node)
         if isinstance(url, str) and _REMOTE.match(url):
-            yield url
-        lists = [node[key] for key in _LISTS if isinstance(node.get(key), list)]
-        waiting += [item for items in reversed(lists) for item in reversed(items)]
+            yield url, f"{path}.{name}"
+        prefix = f"{path}." if path else ""
+        waiting += reversed(
+            [
+                (item, f"{prefix}{key}[{index}]")
+                for key in _LISTS
+                if isinstance(node.get(key), list)
+                for index, item in enumerate(node[key])
+            ]
+        )
 
 
-def _url(part: dict[str, Any]) -> Any:
+def _url(part: dict[str, Any]) -> tuple[Any, str]:
+    """The URL of a part and the name of its field."""
     match part:
         case {"type": "image_url" | "input_image", "image_url": {"url": url} | str(url)}:
-            return url
+            return url, "image_url"
         case {"type": "image", "source": {"type": "url", "url": url}}:
-            return url
-    return None
+            return url, "source.url"
+    return None, ""

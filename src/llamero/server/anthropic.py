@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 import secrets
+from collections.abc import Mapping
 
 import msgspec
 from starlette.requests import Request
@@ -12,6 +13,9 @@ from starlette.responses import Response
 
 from ..config import Settings
 from ..dialects.anthropic import count, errors, reading, reply, stream
+from ..dialects.gojson import decode_value
+from ..dialects.images import remote_urls
+from ..pictures import Pictures
 from .answers import BARE_JSON
 from .inference import Inference
 from .replies import reply as send
@@ -22,18 +26,21 @@ from .streams import unless_gone
 SIGNATURE_BYTES = 32
 
 
-class ErrorReply(msgspec.Struct):
+class AnthropicErrorReply(msgspec.Struct):
     type: str
     error: dict[str, str]
     request_id: str
 
 
-ERRORS = ErrorShape(errors.write_error, ErrorReply, errors.status_of, errors.headers_of, "request-id", errors.not_found)
+ERRORS = ErrorShape(
+    errors.write_error, AnthropicErrorReply, errors.status_of, errors.headers_of, "request-id", errors.not_found
+)
 
 
 class Anthropic:
-    def __init__(self, inference: Inference, settings: Settings) -> None:
+    def __init__(self, inference: Inference, settings: Settings, pictures: Pictures) -> None:
         self._inference = inference
+        self._pictures = pictures
         self._thinks_by_default = settings.messages_think
         self._secret = secrets.token_bytes(SIGNATURE_BYTES)
         """Signatures are handed back unread: another start of the server may make others."""
@@ -41,8 +48,12 @@ class Anthropic:
     def _sign(self, text: str) -> str:
         return hmac.new(self._secret, text.encode(), hashlib.sha256).hexdigest()
 
+    async def _fetched(self, request: Request, body: bytes) -> Mapping[str, bytes]:
+        return await unless_gone(request, self._pictures.fetch(lambda: remote_urls(decode_value(body))))
+
     async def messages(self, request: Request, body: bytes) -> Response:
-        asked = reading.read_messages(body, thinks_by_default=self._thinks_by_default)
+        fetched = await self._fetched(request, body)
+        asked = reading.read_messages(body, thinks_by_default=self._thinks_by_default, fetched=fetched)
         id_ = f"msg_{secrets.token_hex(12)}"
         frame = reply.Frame(id_, asked.request.model, asked.max_tokens, asked.display, self._sign)
         return await send(
@@ -53,13 +64,14 @@ class Anthropic:
         )
 
     async def count_tokens(self, request: Request, body: bytes) -> Response:
-        asked = count.read_count(body, thinks_by_default=self._thinks_by_default)
+        fetched = await self._fetched(request, body)
+        asked = count.read_count(body, thinks_by_default=self._thinks_by_default, fetched=fetched)
         tokens = await unless_gone(request, self._inference.count(asked))
         return Response(count.write_count(tokens), media_type=BARE_JSON)
 
 
-def routes(inference: Inference, settings: Settings) -> list[Route]:
-    own = Anthropic(inference, settings)
+def routes(inference: Inference, settings: Settings, pictures: Pictures) -> list[Route]:
+    own = Anthropic(inference, settings, pictures)
 
     def post(path: str, handler: Handler, summary: str) -> Route:
         limit = settings.max_body_bytes

@@ -13,6 +13,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from ..config import Settings
+from ..dialects.gojson import decode_value
+from ..dialects.images import remote_urls
 from ..dialects.openai import chat_reply, completion_reply, embeddings, errors, model_pages, models
 from ..dialects.openai.chat import read_chat
 from ..dialects.openai.completion_reply import Echo
@@ -22,6 +24,7 @@ from ..dialects.openai.reply import Head
 from ..durations import SECOND
 from ..errors import InvalidField, ModelNotFound
 from ..names import ModelName
+from ..pictures import Pictures
 from ..store import Store
 from .answers import BARE_JSON, warning_headers, with_headers
 from .anthropic import ERRORS as ANTHROPIC_ERRORS
@@ -36,7 +39,7 @@ def errors_about(prompt: str) -> ErrorShape:
     """How a route says what went wrong whose prompt is in the field of this name."""
     return ErrorShape(
         partial(errors.write_error, prompt=prompt),
-        errors.ErrorReply,
+        errors.OpenAIErrorReply,
         errors.status_of,
         errors.headers_of,
         "x-request-id",
@@ -55,8 +58,11 @@ def _id(prefix: str) -> str:
 
 
 class OpenAI:
-    def __init__(self, inference: Inference, store: Store, settings: Settings, clock: Clock) -> None:
+    def __init__(
+        self, inference: Inference, store: Store, settings: Settings, pictures: Pictures, clock: Clock
+    ) -> None:
         self._inference = inference
+        self._pictures = pictures
         self._store = store
         self._effort_fallback = settings.effort_fallback
         self._completions_raw = settings.completions_raw
@@ -66,7 +72,8 @@ class OpenAI:
         return Head(_id(prefix), self._clock() // SECOND, model)
 
     async def chat(self, request: Request, body: bytes) -> Response:
-        asked = read_chat(body, effort_fallback=self._effort_fallback)
+        fetched = await unless_gone(request, self._pictures.fetch(lambda: remote_urls(decode_value(body))))
+        asked = read_chat(body, effort_fallback=self._effort_fallback, fetched=fetched)
         head = self._head("chatcmpl-", asked.request.model)
         runs = [self._inference.chat(replace(asked.request, number=number)) for number in range(asked.n)]
         logprobs = asked.request.logprobs
@@ -160,8 +167,8 @@ def _named(request: Request) -> tuple[str, ModelName]:
     return id_, ModelName.parse(id_)
 
 
-def routes(inference: Inference, store: Store, settings: Settings, clock: Clock) -> list[Route]:
-    own = OpenAI(inference, store, settings, clock)
+def routes(inference: Inference, store: Store, settings: Settings, pictures: Pictures, clock: Clock) -> list[Route]:
+    own = OpenAI(inference, store, settings, pictures, clock)
     limit = settings.max_body_bytes
 
     def post(path: str, handler: Handler, prompt: str, summary: str) -> Route:

@@ -6,6 +6,7 @@ Source: modelfile-templates §2.9, §4.2, §6, §7.
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import aclosing
@@ -19,6 +20,7 @@ from ..chat.choice import may_call, must_call
 from ..chat.families import harmony
 from ..chat.parsers import call_parser, choose_parsers, reads_any_call, visible_tokens
 from ..chat.pipeline import NoAnswer, Parser, Reader, Tags, Unthinking
+from ..chat.thinking import ThinkingSplitter
 from ..engines.wire import Wire
 from ..errors import ContextTooLong, EngineDied, EngineError, EngineSlow
 from ..messages import Done, Message, ToolCall
@@ -26,6 +28,7 @@ from .dialogue import Asked, Dialogue, Events, Talk, Window, new_id
 
 log = logging.getLogger(__name__)
 
+UNLIMITED = "the model's thinking has a form of its own: it was not held to its budget"
 UNSHAPED = "the model began a call in a form of its own: it was not held to the parameters of the tools"
 
 Render = Callable[[Sequence[Message]], Awaitable[str]]
@@ -121,9 +124,13 @@ class RenderedChat(Dialogue):
         if constraint.is_set and (talk.offered or talk.think):
             extra = constraint.for_completion()
             return self._two_runs(marked, text, asked, lambda begun: self._run(marked, text + begun, asked, extra))
-        return self._run(marked, text, asked, self._lazy() | constraint.for_completion(), *self._parsers(text))
+        if talk.think and asked.max_thinking_tokens is not None:
+            if reads_any_call(self._manner.parser):
+                return self._within_limit(marked, text, asked)
+            self.warnings.append(UNLIMITED)
+        return self._run(marked, text, asked, self._lazy() | constraint.for_completion(), *self._parsers(text, asked))
 
-    def _parsers(self, text: str, *, calls: bool = True) -> tuple[Parser, ...]:
+    def _parsers(self, text: str, asked: Asked, *, calls: bool = True) -> tuple[Parser, ...]:
         talk = self._talk
         thinks_anyway = talk.hides_thinking and reads_any_call(self._manner.parser)  # families know by themselves
         return choose_parsers(
@@ -134,6 +141,7 @@ class RenderedChat(Dialogue):
             tools=talk.tools if calls else (),
             choice=talk.choice,
             think=thinks_anyway or talk.think,
+            max_thinking_tokens=asked.max_thinking_tokens,
             is_continued=talk.messages[-1].role == "assistant",
         )
 
@@ -193,16 +201,11 @@ class RenderedChat(Dialogue):
             calls=bool(talk.offered),
         )
         shown = dict.fromkeys([*visible, *constraint.get("preserved_tokens", ())])
-        extra = constraint | ({"preserved_tokens": list(shown)} if shown else {}) | self._limit(text, asked)
+        extra = constraint | ({"preserved_tokens": list(shown)} if shown else {})
         made = await self._prompt(marked, text)
         async with aclosing(self._complete(made, asked, extra, reader, heard)) as events:
             async for event in events:
                 yield event
-
-    def _limit(self, text: str, asked: Asked) -> dict[str, Any]:
-        tags = self._manner.tags
-        is_open = bool(tags.opening) and text.rstrip().endswith(tags.opening)
-        return prompt.thinking_limit(asked.max_thinking_tokens, tags.opening, tags.closing, is_open=is_open)
 
     async def _prompt(self, marked: pictures.Marked, text: str) -> Any:
         """The text as the engine takes it: with pictures, or as tokens of which some are cut out (§4.2)."""
@@ -236,6 +239,23 @@ class RenderedChat(Dialogue):
             return call_after("")
         return self._two_runs(marked, text, asked, call_after, calls=False)
 
+    async def _within_limit(self, marked: pictures.Marked, text: str, asked: Asked) -> Events:
+        """Thinking that is ended where it has taken what it may; the answer then comes from a second run."""
+        heard: list[str] = []
+        shape, parsers = self._lazy(), self._parsers(text, asked)
+        async with aclosing(self._run(marked, text, asked, shape, *parsers, heard=heard)) as events:
+            async for event in events:
+                if isinstance(event, Done) and event.reason != "length" and _is_endless(parsers):
+                    break
+                yield event
+                if isinstance(event, Done):
+                    return
+        begun = text + self._thought(text, "".join(heard), "")
+        asked = dataclasses.replace(asked, max_thinking_tokens=None)
+        async with aclosing(self._run(marked, begun, asked, shape, *self._parsers(begun, asked))) as events:
+            async for event in events:
+                yield event
+
     async def _two_runs(
         self,
         marked: pictures.Marked,
@@ -250,7 +270,7 @@ class RenderedChat(Dialogue):
         heard: list[str] = []
         is_called = False
         shape = self._lazy() if calls else {}
-        run = self._run(marked, text, asked, shape, *self._parsers(text, calls=calls), no_answer, heard=heard)
+        run = self._run(marked, text, asked, shape, *self._parsers(text, asked, calls=calls), no_answer, heard=heard)
         async with aclosing(run) as events:
             async for event in events:
                 if isinstance(event, Done) and not is_called and event.reason != "length":
@@ -272,3 +292,8 @@ class RenderedChat(Dialogue):
         opening, closing = self._manner.tags.opening, self._manner.tags.closing
         is_open = heard or (opening and text.rstrip().endswith(opening))
         return f"{heard}{closing}\n\n" if is_open and closing and closing not in heard else heard
+
+
+def _is_endless(parsers: Sequence[Parser]) -> bool:
+    """Whether the thinking went on until it was stopped."""
+    return any(isinstance(parser, ThinkingSplitter) and parser.is_over for parser in parsers)

@@ -32,7 +32,9 @@ from ..dialects.gojson import encode
 from ..engines.devices import physical_cores, probe_gpus, read_memory
 from ..engines.llamacpp import LlamaCppSettings
 from ..errors import LlameroError, StorageError
+from ..pictures import NoPictures, RemotePictures
 from ..registry.identity import ensure_key_pair
+from ..registry.network import Network
 from ..responses import open_responses
 from ..scheduler.effects import LocalEffects
 from ..scheduler.loop import Limits, Scheduler
@@ -58,6 +60,7 @@ from . import (
 from .addresses import Address, OwnAddresses
 from .answers import JSON
 from .app import App
+from .background import Background
 from .guard import Guard
 from .inference import Inference
 from .library import Library
@@ -133,11 +136,14 @@ class Service:
         inference = Inference(self._store, self._scheduler, self._effects, settings)
         self._transfers = Transfers(self._store, settings, self._is_own_listener)
         library = Library(self._store, self._scheduler, self._transfers, settings)
+        network = Network(settings.home, settings.registry_env)
+        pictures = RemotePictures(network) if settings.fetch_images else NoPictures()
         table = native.routes(inference, library, self._transfers, settings, time.time_ns)
-        table += openai.routes(inference, self._store, settings, time.time_ns)
-        table += anthropic.routes(inference, settings)
+        table += openai.routes(inference, self._store, settings, pictures, time.time_ns)
+        table += anthropic.routes(inference, settings, pictures)
         self._responses = open_responses(settings.responses, settings.home)
-        table += responses.routes(inference, self._responses, settings, time.time_ns)
+        self._background = Background()
+        table += responses.routes(inference, self._responses, settings, pictures, self._background, time.time_ns)
         table += audio.routes(inference, settings)
         table += ranking.routes(inference, settings)
         table += tokens.routes(inference, settings)
@@ -185,6 +191,7 @@ class Service:
         self._probe.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await self._probe
+        await self._background.close()
         await self._scheduler.close(0)
         await asyncio.to_thread(self._store.close)
         await asyncio.to_thread(self._responses.close)

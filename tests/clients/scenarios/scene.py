@@ -20,6 +20,8 @@ WITH_TOOLS = "smol-tools"
 CLERK = "clerk"
 """Calls get_weather for Paris, and answers when it has the result."""
 THINKER = "thinker"
+TELLER = "teller"
+"""Says that a dog has four legs and fur, in JSON."""
 EYES = "tiny-vision"
 EMBEDDER = "all-minilm:22m"
 

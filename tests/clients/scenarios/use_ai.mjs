@@ -5,7 +5,9 @@ import * as z from 'zod'
 import * as scene from './scene.mjs'
 
 const ollama = createOllama({ baseURL: `${scene.url}/api` })
-const calm = { maxOutputTokens: 12, temperature: 0 }
+// The provider sends `maxOutputTokens` where Ollama has nothing of that name: limits are options of its own.
+const limited = (options) => ({ providerOptions: { ollama: { options } } })
+const calm = limited({ num_predict: 12, temperature: 0 })
 const whole = await generateText({ model: ollama(scene.small), prompt: scene.question, ...calm })
 const said = await scene.gather(streamText({ model: ollama(scene.small), prompt: scene.question, ...calm }).textStream, (text) => text)
 
@@ -23,7 +25,7 @@ const formed = await generateText({
   model: ollama(scene.small),
   output: Output.object({ schema }),
   prompt: 'Describe a dog.',
-  maxOutputTokens: 100,
+  ...limited({ num_predict: 100 }),
 })
 const think = { providerOptions: { ollama: { think: true } } }
 const thought = await generateText({ model: ollama(scene.thinker), prompt: scene.question, ...think })

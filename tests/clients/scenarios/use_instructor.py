@@ -7,7 +7,7 @@ import instructor
 import openai
 from instructor import Mode
 from pydantic import BaseModel, ConfigDict, Field
-from scene import KEY, URL, V1, WITH_TOOLS, tell
+from scene import KEY, TELLER, URL, V1, WITH_TOOLS, tell
 
 
 class Animal(BaseModel):
@@ -17,7 +17,6 @@ class Animal(BaseModel):
 
 
 DOG = {
-    "model": WITH_TOOLS,
     "messages": [{"role": "user", "content": "Describe a dog: its number of legs, and whether it has fur."}],
     "response_model": Animal,
     "max_tokens": 200,
@@ -26,25 +25,26 @@ DOG = {
 }
 
 
-def over_openai(mode: Mode) -> str:
+def over_openai(mode: Mode, model: str = WITH_TOOLS) -> str:
     client = instructor.from_openai(openai.OpenAI(base_url=V1, api_key=KEY), mode=mode)
-    return type(client.chat.completions.create(**DOG)).__name__
+    return type(client.chat.completions.create(model=model, **DOG)).__name__
 
 
-def over_anthropic(mode: Mode) -> str:
+def over_anthropic(mode: Mode, model: str = WITH_TOOLS) -> str:
     client = instructor.from_anthropic(anthropic.Anthropic(base_url=URL, api_key=KEY), mode=mode)
-    return type(client.messages.create(**DOG)).__name__
+    return type(client.messages.create(model=model, **DOG)).__name__
 
 
 def partial() -> list[str]:
     """An object that grows while it is streamed."""
     client = instructor.from_openai(openai.OpenAI(base_url=V1, api_key=KEY), mode=Mode.JSON_SCHEMA)
     fields = {key: value for key, value in DOG.items() if key != "response_model"}
-    return [type(each).__name__ for each in client.chat.completions.create_partial(Animal, **fields)]
+    return [type(each).__name__ for each in client.chat.completions.create_partial(Animal, model=WITH_TOOLS, **fields)]
 
 
+# In the modes called JSON the schema is in the prompt only: the model is one that keeps to it.
 tell(
-    openai={mode.name: over_openai(mode) for mode in (Mode.TOOLS, Mode.JSON, Mode.JSON_SCHEMA)},
-    anthropic={mode.name: over_anthropic(mode) for mode in (Mode.ANTHROPIC_TOOLS, Mode.ANTHROPIC_JSON)},
+    openai=[over_openai(Mode.TOOLS), over_openai(Mode.JSON, TELLER), over_openai(Mode.JSON_SCHEMA)],
+    anthropic=[over_anthropic(Mode.ANTHROPIC_TOOLS), over_anthropic(Mode.ANTHROPIC_JSON, TELLER)],
     partial=len(partial()) > 1,
 )

@@ -65,11 +65,10 @@ def stream_call(provider: str) -> list[Any]:
 
 
 def think(provider: str) -> list[str]:
-    asks = (
-        {"thinking": {"type": "enabled", "budget_tokens": 1024}}
-        if provider == "anthropic"
-        else {"reasoning_effort": "low"}
-    )
+    # LiteLLM knows who can think at Anthropic, and nobody else
+    asks = {"thinking": {"type": "enabled", "budget_tokens": 1024}, "allowed_openai_params": ["thinking"]}
+    if provider != "anthropic":
+        asks = {"reasoning_effort": "low"}
     message = ask(provider, THINKER, max_tokens=2000, **asks).choices[0].message
     return [message.reasoning_content.strip(), message.content.strip()]
 

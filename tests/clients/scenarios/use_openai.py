@@ -96,7 +96,9 @@ tell(
     parsed=[type(parsed.choices[0].message.parsed).__name__, type(respond.output_parsed).__name__],
     thinking=[thinking.reasoning.strip(), thinking.content],
     sees=see(),
-    completes=client.completions.create(model=SMALL, prompt="Once upon", max_tokens=4).usage.completion_tokens,
+    completes=client.completions.create(
+        model=SMALL, prompt="Once upon", max_tokens=4, temperature=0
+    ).usage.completion_tokens,
     embedded=is_sensible([each.embedding for each in client.embeddings.create(model=EMBEDDER, input=KITTENS).data]),
     models={SMALL, EMBEDDER} <= {model.id for model in client.models.list()},
     model=client.models.retrieve(SMALL).id,

@@ -192,7 +192,12 @@ def test_remote_pictures_of_the_whole_conversation_are_named() -> None:
 
     history = History(earlier=[picture(1)], referenced={"msg_1": picture(2)})
     given = body(input=[picture(4)], instructions=[picture(3)])
-    assert items.remote_urls(given, history) == [f"https://example.com/{number}.png" for number in (1, 2, 3, 4)]
+    assert items.remote_urls(given, history) == {
+        "https://example.com/1.png": "previous_response_id",
+        "https://example.com/2.png": "previous_response_id",
+        "https://example.com/3.png": "instructions",
+        "https://example.com/4.png": "input[0].content[0].image_url",
+    }
 
 
 def test_pictures_that_were_fetched_are_used() -> None:

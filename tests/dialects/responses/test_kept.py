@@ -130,3 +130,18 @@ def test_unknown_responses() -> None:
     error = kept.previous_not_found("resp_1")
     assert str(error) == "Previous response with id 'resp_1' not found."
     assert (error.param, error.code) == ("previous_response_id", "previous_response_not_found")
+
+
+def test_what_nobody_is_at_any_more_has_failed() -> None:
+    read = asked(background=True)
+    to = writer(read)
+    queued = keep(to.queued(), read.items, counting_ids())
+    begun = queued.now(to.response)
+    assert begun.items == queued.items
+    assert [each.is_pending for each in (queued, begun)] == [True, True]
+    broken = kept.broken_off(begun)
+    assert not broken.is_pending
+    assert (broken.response["status"], broken.response["error"]["code"]) == ("failed", "server_error")
+    assert begun.response["status"] == "in_progress"
+    to.finish(finished())
+    assert not begun.now(to.response).is_pending

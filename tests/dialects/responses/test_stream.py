@@ -229,5 +229,18 @@ def test_a_failure_is_the_last_event_and_keeps_what_there_is() -> None:
     assert [item["status"] for item in response["output"]] == ["completed", "incomplete"]
 
 
+def test_a_response_that_is_made_while_nobody_waits() -> None:
+    to = writer(asked(background=True))
+    first = to.queued()
+    assert (first.status, first.background, first.output) == ("queued", True, ())
+    assert to.response.status == "in_progress"
+    to.part(ToolCall("f", {}, "call_1"))
+    to.part(Text("a"))
+    to.cancelled()
+    assert (to.response.status, to.response.usage, to.response.completed_at) == ("cancelled", None, None)
+    assert [item.status for item in to.response.output] == ["completed", "incomplete"]
+    assert to.response.id == first.id
+
+
 def test_silence_is_filled_with_a_comment() -> None:
     assert writer(asked()).idle() == b": keep-alive\n\n"

@@ -45,7 +45,7 @@ class ErrorBody(msgspec.Struct):
     code: str | None = None
 
 
-class ErrorReply(msgspec.Struct):
+class OpenAIErrorReply(msgspec.Struct):
     error: ErrorBody
 
 
@@ -117,4 +117,4 @@ def _blamed(error: LlameroError, prompt: str) -> tuple[str | None, str | None]:
 
 
 def _encode(message: str, type_: str, param: str | None, code: str | None) -> bytes:
-    return msgspec.json.encode(ErrorReply(ErrorBody(message or SPEECHLESS, type_, param, code)))
+    return msgspec.json.encode(OpenAIErrorReply(ErrorBody(message or SPEECHLESS, type_, param, code)))

@@ -47,11 +47,14 @@ def references(body: Fields) -> list[str]:
     ]
 
 
-def remote_urls(body: Fields, history: History) -> list[str]:
-    """The pictures of a request and of its history that somebody would have to fetch."""
-    given = [body.raw("instructions"), body.raw("input")]
-    own = [item for items in given if isinstance(items, list) for item in items]
-    return images.remote_urls({"input": [*history.earlier, *history.referenced.values(), *own]})
+def remote_urls(body: Fields, history: History) -> dict[str, str]:
+    """The pictures of a request and of its history that somebody would have to fetch, and the field of each."""
+    brought = {
+        "previous_response_id": [*history.earlier, *history.referenced.values()],
+        "instructions": body.raw("instructions"),
+    }
+    found = {url: name for name, items in brought.items() for url in images.remote_urls({"input": items})}
+    return found | images.remote_urls({"input": body.raw("input")})
 
 
 def input_items(body: Fields, history: History) -> list[Fields]:

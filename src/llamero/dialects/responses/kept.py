@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import msgspec
@@ -11,7 +11,7 @@ import msgspec
 from ...errors import BadRequest, InvalidField, NotFound
 from .items import Item
 from .output import NewId
-from .reply import ResponseObject
+from .reply import ErrorReply, ResponseObject
 
 MAX_PAGE = 100
 DEFAULT_PAGE = 20
@@ -40,6 +40,15 @@ class Kept:
         return str(self.response["id"])
 
     @property
+    def is_pending(self) -> bool:
+        """Whether somebody is still at it, in the background."""
+        return self.response["status"] in ("queued", "in_progress")
+
+    def now(self, response: ResponseObject) -> Kept:
+        """The same, later."""
+        return replace(self, response=msgspec.to_builtins(response))
+
+    @property
     def conversation(self) -> list[Item]:
         """What a response that follows this one goes on with."""
         return [*self.items, *self.response["output"]]
@@ -47,6 +56,12 @@ class Kept:
 
 def keep(response: ResponseObject, items: Iterable[Item], new_id: NewId) -> Kept:
     return Kept(msgspec.to_builtins(response), [_listed(item, new_id) for item in items])
+
+
+def broken_off(pending: Kept) -> Kept:
+    """A response that nobody is at any more."""
+    error = ErrorReply("server_error", "the server was stopped before the response was complete")
+    return replace(pending, response={**pending.response, "status": "failed", "error": msgspec.to_builtins(error)})
 
 
 def _listed(item: Item, new_id: NewId) -> Item:
@@ -124,6 +139,15 @@ def previous_not_found(id_: str) -> InvalidField:
     return InvalidField(message, "previous_response_id", "previous_response_not_found")
 
 
+def previous_not_ready(id_: str) -> InvalidField:
+    message = f"Previous response with id '{id_[:100]}' is still being made."
+    return InvalidField(message, "previous_response_id", "previous_response_not_ready")
+
+
+def too_long() -> InvalidField:
+    return InvalidField("the conversation is too long to be kept, as a response in the background must be", "input")
+
+
 def cannot_cancel() -> BadRequest:
-    """Every response that is kept has ended: none is made in the background."""
+    """Only those that are made in the background go on while somebody asks."""
     return BadRequest("Cannot cancel a synchronous response.")

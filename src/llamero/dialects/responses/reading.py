@@ -21,8 +21,8 @@ _FIELDS = (sampling.FIELDS - {"n"}) | frozenset(
     "background include top_logprobs store previous_response_id".split()
 )
 _IDLE = ("max_tool_calls", "stream_options")
-_REFUSED = ("conversation", "prompt", "background")
-"""What would lose context, or promise an answer that never comes, if it were ignored. `false` asks for nothing."""
+_REFUSED = ("conversation", "prompt")
+"""What would lose context if it were ignored. `false` asks for nothing."""
 
 _FALLBACKS = {"temperature": 1.0}
 """OpenAI's default where it is not Ollama's; that of top_p is left to the model."""
@@ -48,6 +48,8 @@ class Asked:
     """The tools as the client knows them, by the names that the model uses."""
     keeps: bool = False
     """Whether the answer is to be kept."""
+    is_background: bool = False
+    """Whether the client will not wait for it, and asks for it later."""
     shows_thoughts: bool = False
     """Whether reasoning items carry `encrypted_content`, for a client that keeps the conversation itself."""
 
@@ -87,14 +89,25 @@ def read(
     )
     keeps = can_keep and body.boolean("store") is not False
     shows_thoughts = ENCRYPTED in include or not keeps
+    is_background = _is_background(body, keeps=keeps)
     echo = _echo(body, box, keeps=keeps)
-    return Asked(request, echo, tuple(item.value for item in items), box.called, keeps, shows_thoughts)
+    return Asked(request, echo, tuple(item.value for item in items), box.called, keeps, is_background, shows_thoughts)
 
 
 def _refuse(body: Fields) -> None:
     for name in _REFUSED:
         if body.raw(name) not in (None, False):
             raise body.invalid(name, f"'{name}' is not supported", "unsupported_parameter")
+
+
+def _is_background(body: Fields, *, keeps: bool) -> bool:
+    if not body.boolean("background"):
+        return False
+    if not keeps:
+        raise body.invalid("background", "'background' needs a response that is kept, and this one is not")
+    if body.boolean("stream"):
+        raise body.invalid("stream", "'stream' is not supported together with 'background'")
+    return True
 
 
 def _idle_values(body: Fields, include: list[Any], *, can_keep: bool) -> list[str]:
@@ -188,7 +201,7 @@ def _echo(body: Fields, box: Toolbox, *, keeps: bool) -> dict[str, Any]:
     reasoning, text = body.object("reasoning"), body.raw("text") or {}
     temperature, top_p = body.number("temperature"), body.number("top_p")
     return {
-        "background": False,
+        "background": body.boolean("background") or False,
         "frequency_penalty": body.number("frequency_penalty") or 0,
         "instructions": body.raw("instructions"),
         "max_output_tokens": body.integer("max_output_tokens"),

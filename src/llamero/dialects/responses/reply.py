@@ -11,7 +11,7 @@ from msgspec import UNSET, UnsetType
 from ...messages import Finished, Logprob
 from ..openai.reply import by_likelihood, finite
 
-Status = Literal["in_progress", "completed", "incomplete", "failed"]
+Status = Literal["queued", "in_progress", "completed", "incomplete", "failed", "cancelled"]
 ItemStatus = Literal["in_progress", "completed", "incomplete"]
 
 

@@ -51,6 +51,14 @@ class ResponseWriter:
         self.response = self._with("failed", output=self._output.items(), error=said)
         return self.end(())
 
+    def queued(self) -> ResponseObject:
+        """The response before anything is done for it."""
+        return self._with("queued")
+
+    def cancelled(self) -> None:
+        """Nobody wants the rest."""
+        self.response = self._with("cancelled", output=self._output.items())
+
     def idle(self) -> bytes:
         return sse.KEEP_ALIVE
 

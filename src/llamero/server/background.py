@@ -1,0 +1,48 @@
+"""Work that goes on while no client waits for it, by the id under which its result can be asked for.
+
+It knows neither requests nor what the work is. Source: compat-api §8.9.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine
+from typing import Any
+
+from ..errors import Busy
+
+MAX_AT_ONCE = 64
+"""Answers wait in the same queue as everybody's: so many of them leave most of it to clients that are there."""
+
+
+class Background:
+    def __init__(self, max_at_once: int = MAX_AT_ONCE) -> None:
+        self._max_at_once = max_at_once
+        self._tasks: dict[str, asyncio.Task[None]] = {}
+        self.is_closing = False
+        """Whether work that is cancelled is so because the server stops."""
+
+    def __contains__(self, id_: str) -> bool:
+        return id_ in self._tasks
+
+    def start(self, id_: str, work: Coroutine[Any, Any, None]) -> None:
+        """Raises Busy when there is as much as there may be."""
+        if self.is_closing or len(self._tasks) >= self._max_at_once:
+            work.close()
+            raise Busy
+        task = asyncio.create_task(work)
+        self._tasks[id_] = task
+        task.add_done_callback(lambda _: self._tasks.pop(id_, None))
+
+    async def end(self, id_: str) -> None:
+        """Cancel a piece of work, if it still goes on, and wait until it has put its things away."""
+        await self._end([self._tasks[id_]] if id_ in self._tasks else [])
+
+    async def close(self) -> None:
+        self.is_closing = True
+        await self._end([*self._tasks.values()])
+
+    async def _end(self, tasks: list[asyncio.Task[None]]) -> None:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
