@@ -15,6 +15,7 @@ from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any
 
+from llamero.build.convert import convert_in_child
 from llamero.engines import LoadPlan
 from llamero.engines.llamacpp import SPIN_COUNT, LlamaCpp, LlamaCppSettings
 from llamero.names import ModelName
@@ -26,19 +27,19 @@ MODEL = "smollm2:135m"
 CACHE = Path(__file__).resolve().parents[1] / ".cache" / "test-models"
 
 
-def models_folder() -> Path:
-    """A store with the starter model, fetched on the first use."""
+def models_folder(model: str = MODEL) -> Path:
+    """A store with a starter model, fetched on the first use."""
     store = Store(CACHE)
-    name = ModelName.parse(MODEL)
+    name = ModelName.parse(model)
     if name not in {summary.name for summary in store.list()}:
         starter = starters.find(name)
         assert starter is not None
-        starters.fetch(starter, store, lambda progress: None, convert=_no_conversion, cancelled=lambda: False)
+        starters.fetch(starter, store, lambda progress: None, convert=_convert, cancelled=lambda: False)
     return CACHE
 
 
-def _no_conversion(checkpoint: Path, target: Path) -> None:
-    raise AssertionError("this starter needs none")
+def _convert(checkpoint: Path, target: Path) -> None:
+    convert_in_child(checkpoint, target, lambda completed, total: None)
 
 
 @contextmanager

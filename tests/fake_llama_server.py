@@ -44,7 +44,7 @@ FLAGS = {
     **dict.fromkeys(
         "--model --host --port --log-verbosity -c -np -b -ub --cache-ram --flash-attn --keep --cache-type-k "
         "--cache-type-v -ngl -t --split-mode --main-gpu --load-mode --mmproj --lora --slot-save-path "
-        "--kv-unified-per-slot --chat-template --image-min-tokens".split(),
+        "--kv-unified-per-slot --slot-prompt-similarity --chat-template --image-min-tokens".split(),
         1,
     ),
     **dict.fromkeys(

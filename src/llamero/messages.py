@@ -6,8 +6,9 @@ knows JSON field names of any API.
 
 from __future__ import annotations
 
+from array import array
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, TypeAlias
 
 # --- what is asked -------------------------------------------------------------------------------------------------
 
@@ -198,6 +199,8 @@ class Done:
     """What the engine could not give."""
     stopped_by: str = ""
     """The stop string that ended the answer."""
+    is_stuck: bool = False
+    """Whether it was ended here, in the middle: it only repeated itself (scheduler §11)."""
 
 
 Event = Text | Thinking | ToolCall | Done
@@ -251,6 +254,8 @@ class Finished:
     """Of the predicted ones."""
     stopped_by: str = ""
     """The stop string that ended the answer, of those that the request gave."""
+    is_stuck: bool = False
+    """Whether the model only repeated itself, and was stopped in the middle."""
     fingerprint: str = ""
     """The model's manifest digest: what a seed's text depends on besides this server."""
     all_runs: Usage | None = None
@@ -266,11 +271,15 @@ Step = Started | Text | Thinking | ToolCall | Loaded | Rendered | Finished
 """One step of a reply as the server gives it to a dialect: Started, then events, then Loaded, Rendered or Finished."""
 
 
+Vector: TypeAlias = "array[float]"
+"""Of single precision (typecode "f"), as the engine has it."""
+
+
 @dataclass(frozen=True, slots=True)
 class Embedded:
     """The whole reply to an embedding request; one vector per input, in order."""
 
-    vectors: tuple[tuple[float, ...], ...]
+    vectors: tuple[Vector, ...]
     usage: Usage = Usage()
     total_ns: int = 0
     load_ns: int = 0

@@ -90,7 +90,10 @@ def has(flags: list[str], wanted: str) -> bool:
         pytest.param({"gpu_layers": 12}, "-ngl 12", id="some"),
         pytest.param({"threads": 3}, "-t 3", id="threads"),
         pytest.param({"main_gpu": 1}, "--split-mode none --main-gpu 1", id="one GPU"),
-        pytest.param({"embedding": True}, "--embedding --kv-unified", id="an embedder"),
+        pytest.param({"embedding": True}, "--embedding --kv-unified --slot-prompt-similarity 0", id="an embedder"),
+        pytest.param(
+            {"embedding": True, "slots": 32, "pool_tokens": 4096}, "-c 4096 -np 32", id="slots that share one cache"
+        ),
         pytest.param({"reranking": True}, "--reranking --kv-unified", id="one that ranks"),
         pytest.param(
             {"ctx_tokens": 300}, "-c 300 --kv-unified --kv-unified-per-slot 300", id="a window of its own size"
@@ -119,7 +122,11 @@ def test_flags(plan: dict[str, Any], flags: str) -> None:
         pytest.param(
             {}, "-ngl -t --split-mode --main-gpu --cache-type-k --load-mode --mmproj --lora --keep", id="unset"
         ),
-        pytest.param({}, "--embedding --reranking --kv-unified --no-mmproj-offload --port", id="nor these"),
+        pytest.param(
+            {},
+            "--embedding --reranking --kv-unified --slot-prompt-similarity --no-mmproj-offload --port",
+            id="nor these",
+        ),
         pytest.param({"context_shift": False, "keep_tokens": 4}, "--context-shift --keep", id="no context shift"),
         pytest.param({"projectors": (Path("/p"),)}, "--no-mmproj-offload", id="the projector on the GPU"),
     ],

@@ -92,6 +92,7 @@ EVERYTHING: dict[str, Any] = {
     "extra_adapters": (AdapterFile(Path("/c.gguf"), 1),),
     "ctx_tokens": 1024,
     "slots": 3,
+    "pool_tokens": 2048,
     "batch_tokens": 256,
     "gpu_layers": 7,
     "main_gpu": 1,

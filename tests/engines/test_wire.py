@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+from array import array
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
 from dataclasses import dataclass, field
@@ -29,6 +30,7 @@ from llamero.engines.wire import (
     MAX_ERROR_BYTES,
     MAX_EVENT_BYTES,
     MAX_REPEATS,
+    STUCK,
     TOO_LONG,
     UNFINISHED,
     Wire,
@@ -286,6 +288,8 @@ async def test_a_completion_that_repeats_itself_is_ended(wire: Wire, pieces: lis
     assert len(events) == seen + 1
     assert isinstance(events[-1], Done)
     assert events[-1].reason == "stop"
+    assert events[-1].is_stuck is (seen == MAX_REPEATS + 1)
+    assert events[-1].warnings == ((STUCK,) if events[-1].is_stuck else ())
 
 
 # --- what is asked -------------------------------------------------------------------------------------------------
@@ -350,12 +354,12 @@ async def test_questions_with_one_answer(tmp_path: Path) -> None:
         assert await engine.wire.apply_template({"messages": []}) == "<user>Hi<assistant>"
         assert await engine.wire.tokenize("Hé", add_special=True) == [1, 2, 3]
         assert await engine.wire.detokenize((7, 8)) == "text"
-        assert await engine.wire.embed(["a"], embd_normalize=-1) == ([[0.5, -0.5]], 4)
+        assert await engine.wire.embed(["a"], embd_normalize=-1) == ([array("f", [0.5, -0.5])], 4)
     assert [(request["path"], request["body"]) for request in read_record(tmp_path, "request")] == [
         ("/apply-template", {"messages": []}),
         ("/tokenize", {"content": "Hé", "add_special": True, "parse_special": True}),
         ("/detokenize", {"tokens": [7, 8]}),
-        ("/v1/embeddings", {"input": ["a"], "embd_normalize": -1}),
+        ("/v1/embeddings", {"input": ["a"], "encoding_format": "base64", "embd_normalize": -1}),
     ]
 
 
@@ -400,11 +404,21 @@ async def test_a_text_that_must_be_read_at_once_and_is_too_long_is_too_long(tmp_
 
 
 async def test_embeddings_come_in_the_order_of_their_texts(tmp_path: Path) -> None:
-    rows = [{"embedding": [2.0], "index": 1}, {"embedding": [1.0, None], "index": 0}]
+    """In base64, or from an engine that does not know that in numbers, with null for what is none."""
+    rows = [{"embedding": [2.0, None], "index": 1}, {"embedding": "AACAPwAAAL8=", "index": 0}]
     async with fake_engine(tmp_path, {"replies": {"/v1/embeddings": {"body": {"data": rows}}}}) as engine:
-        assert await engine.wire.embed(["a", "b"]) == ([[1.0, None], [2.0]], 0)
+        (one, other), tokens = await engine.wire.embed(["a", "b"])
+        assert (one.tolist(), other[0], math.isnan(other[1]), tokens) == ([1.0, -0.5], 2.0, True, 0)
         with pytest.raises(EngineError, match="2 embeddings for 3 inputs"):
             await engine.wire.embed(["a", "b", "c"])
+
+
+@pytest.mark.parametrize("embedding", ["AACAPw", "AAA=", "!"], ids=["unpadded", "cut", "not base64"])
+async def test_vectors_that_make_no_sense_are_the_engines_fault(tmp_path: Path, embedding: str) -> None:
+    replies = {"/v1/embeddings": {"body": {"data": [{"embedding": embedding}]}}}
+    async with fake_engine(tmp_path, {"replies": replies}) as engine:
+        with pytest.raises(EngineError, match="an embedding makes no sense"):
+            await engine.wire.embed(["a"])
 
 
 @dataclass

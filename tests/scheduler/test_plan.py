@@ -183,6 +183,24 @@ def test_models_that_pool_have_one_slot_and_a_unified_cache(kind: dict[str, bool
     assert f"{flag} --kv-unified" in flags(plan)
 
 
+@pytest.mark.parametrize(
+    ("model", "ctx", "slots", "pool"),
+    [
+        pytest.param(facts("m", is_embedder=True), 512, 32, 1024, id="R-25 two batches"),
+        pytest.param(facts("m", is_embedder=True), 8192, 32, 8192, id="R-25 a long window"),
+        pytest.param(facts("m", is_embedder=True, family="bert"), 512, 32, 32 * 512, id="R-25 no cache to pay for"),
+        pytest.param(facts("m", is_ranker=True, family="bert"), 512, 32, 32 * 512, id="a ranker without a cache"),
+        pytest.param(facts("m", is_ranker=True), 512, 1, 1024, id="a ranker with one"),
+    ],
+)
+def test_the_slots_of_models_that_pool_share_one_cache(model: ModelFacts, ctx: int, slots: int, pool: int) -> None:
+    """They are for the texts of one request. R-25 as a whole: see `tests/server/test_embed_packed.py`."""
+    plan = wanted(model, num_ctx=ctx)
+    assert f" -c {pool} -np {slots} " in flags(plan)
+    assert plan.plan.requests_at_once == 1
+    assert plan.plan.cache_ram_mib == 0
+
+
 @pytest.mark.parametrize(("setting", "slots"), [(0, 1), (1, 1), (2, 2), (8, 8)])
 def test_other_models_have_as_many_slots_as_set(setting: int, slots: int) -> None:
     plan = wanted(defaults=Defaults(slots=setting), num_ctx=1000)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Sequence
+from functools import lru_cache
 from typing import Annotated, Any, Generic, Literal, TypeVar
 
 import msgspec
@@ -36,6 +37,7 @@ from ..messages import (
     Usage,
 )
 from .gojson import Custom, GoType, WrongType, decode, encode, ordered_map
+from .vectors import Numbers, numbers
 
 MAX_MESSAGES = 10_000
 MAX_TOOLS = 512
@@ -473,7 +475,7 @@ class ChatReply(msgspec.Struct):
 
 class EmbedReply(msgspec.Struct):
     model: str
-    embeddings: tuple[tuple[float, ...], ...]
+    embeddings: list[Numbers]
     total_duration: int | UnsetType = UNSET
     load_duration: int | UnsetType = UNSET
     prompt_eval_count: int | UnsetType = UNSET
@@ -482,7 +484,7 @@ class EmbedReply(msgspec.Struct):
 
 
 class EmbeddingsReply(msgspec.Struct):
-    embedding: tuple[float, ...]
+    embedding: Numbers
 
 
 class ErrorReply(msgspec.Struct, omit_defaults=True):
@@ -557,7 +559,7 @@ def write_embed(model: str, embedded: Embedded, *, timings: bool = False) -> byt
     return encode(
         EmbedReply(
             model,
-            embedded.vectors,
+            [numbers(vector) for vector in embedded.vectors],
             embedded.total_ns or UNSET,
             embedded.load_ns or UNSET,
             embedded.usage.prompt_tokens or UNSET,
@@ -568,7 +570,7 @@ def write_embed(model: str, embedded: Embedded, *, timings: bool = False) -> byt
 
 
 def write_embeddings(embedded: Embedded) -> bytes:
-    return encode(EmbeddingsReply(embedded.vectors[0] if embedded.vectors else ()))
+    return encode(EmbeddingsReply(numbers(embedded.vectors[0]) if embedded.vectors else msgspec.Raw(b"[]")))
 
 
 def write_error(error: LlameroError) -> bytes:
@@ -633,10 +635,17 @@ def _debug(rendered: Rendered) -> DebugInfo:
 def timestamp(ns: int, *, local: bool = False) -> str:
     """RFC 3339 with up to nine fractional digits, trailing zeros removed; UTC, or with the server's own offset."""
     seconds, fraction = divmod(ns, durations.SECOND)
-    moment = time.localtime(seconds) if local else time.gmtime(seconds)
+    text, offset = _second(seconds, local)
     digits = f".{fraction:09d}".rstrip("0") if fraction else ""
-    text = time.strftime("%Y-%m-%dT%H:%M:%S", moment) + digits
+    return f"{text}{digits}{offset}"
+
+
+@lru_cache(maxsize=4)
+def _second(seconds: int, local: bool) -> tuple[str, str]:
+    """Date and time of day, and the offset: the tokens of one second share them."""
+    moment = time.localtime(seconds) if local else time.gmtime(seconds)
+    text = time.strftime("%Y-%m-%dT%H:%M:%S", moment)
     if not local or not moment.tm_gmtoff:
-        return text + "Z"
+        return text, "Z"
     sign, minutes = ("-", -moment.tm_gmtoff // 60) if moment.tm_gmtoff < 0 else ("+", moment.tm_gmtoff // 60)
-    return f"{text}{sign}{minutes // 60:02d}:{minutes % 60:02d}"
+    return text, f"{sign}{minutes // 60:02d}:{minutes % 60:02d}"

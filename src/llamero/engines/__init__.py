@@ -40,6 +40,8 @@ class LoadPlan:
     ctx_tokens: int
     """`num_ctx`, the window of one slot."""
     slots: int = 1
+    pool_tokens: int = 0
+    """Of the K/V cache that all slots share; 0: each has a window of its own."""
     batch_tokens: int = 512
     gpu_layers: int = -1
     """-1: the engine decides; 0: none."""
@@ -78,7 +80,12 @@ class LoadPlan:
     @property
     def total_ctx_tokens(self) -> int:
         """The KV cache of all slots together."""
-        return self.ctx_tokens * self.slots
+        return self.pool_tokens or self.ctx_tokens * self.slots
+
+    @property
+    def requests_at_once(self) -> int:
+        """One that pools has its slots for the texts of a single request (scheduler §16)."""
+        return 1 if self.pools else self.slots
 
 
 @dataclass(frozen=True, slots=True)

@@ -74,6 +74,7 @@ TEMPLATE_REFUSED = "chat template parsing error"
 RECOVERABLE = "retrying without pipeline parallelism"
 
 _LOG_PREFIX = re.compile(r"^\d+\.\d\d\.\d{3}\.\d{3} ([A-Z]) ")
+_CALM = re.compile(r"\d+\.\d\d\.\d{3}\.\d{3} [ID] ")
 _PRIVATE = r"(?<![\w./\\])(?:[A-Za-z]:)?[/\\](?:[^\s'\"/\\]+[/\\])+|\b0x[0-9a-fA-F]{6,}"
 """Of an absolute path, all but the last part; and addresses in memory (security X-90)."""
 
@@ -117,6 +118,7 @@ class LlamaCpp:
         self._process: Process | None = None
         self._errors: list[str] = []
         self._refuses_template = False
+        self._is_ready = False
         paths = (plan.model, *plan.projectors, *plan.all_adapters, self.endpoint.socket or self._folder)
         folders = {re.escape(os.path.join(os.path.dirname(path), "")) for path in paths}
         self._private = re.compile("|".join([*folders, _PRIVATE]))
@@ -194,6 +196,8 @@ class LlamaCpp:
         return self._process
 
     def _on_line(self, line: str) -> None:
+        if self._is_ready and _CALM.match(line) and not log.isEnabledFor(logging.DEBUG):
+            return  # there are several for every text that it reads: looking closer costs more than short texts do
         if any(words in line for words in REQUEST_REFUSED):
             return
         log.debug("engine pid=%d %s", self.pid, line)
@@ -216,6 +220,7 @@ class LlamaCpp:
             health = await self.wire.health(HEALTH_TIMEOUT_S)
             if health == "ok":
                 self._errors.clear()  # whatever it complained about, it got over it
+                self._is_ready = True
                 return
             now_s = loop.time()
             heard_s = max(heard_s, process.last_output_s)
@@ -311,6 +316,7 @@ def parameters(plan: LoadPlan, endpoint: Endpoint) -> dict[str, Any]:
         settings["pooling_type"] = "LLAMA_POOLING_TYPE_RANK"
     if plan.pools:
         settings["kv_unified"] = True  # separate streams cut texts of unequal length apart and pool only the rest
+        settings["slot_prompt_similarity"] = 0.0  # nothing is reused: no slot suits a text better than another
     elif plan.ctx_tokens % WINDOW_STEP:
         settings |= {"kv_unified": True, "kv_unified_per_slot": plan.ctx_tokens}
     if plan.kv_type:
@@ -345,6 +351,7 @@ def arguments(plan: LoadPlan, endpoint: Endpoint) -> list[str]:
     ]
     if plan.pools:
         flags += ["--reranking" if plan.reranking else "--embedding", "--kv-unified"]
+        flags += ["--slot-prompt-similarity", "0"]
     elif plan.ctx_tokens % WINDOW_STEP:
         flags += ["--kv-unified", "--kv-unified-per-slot", str(plan.ctx_tokens)]
     if plan.context_shift:

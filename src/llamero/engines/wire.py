@@ -7,9 +7,13 @@ this file as classes of `errors` only. Source: scheduler §11 to §13, modelfile
 from __future__ import annotations
 
 import asyncio
+import base64
 import io
 import logging
+import math
+import sys
 import time
+from array import array
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import replace
@@ -20,7 +24,7 @@ import msgspec
 from msgspec import Meta
 
 from ..errors import AnswerUnreadable, ContextTooLong, EngineDied, EngineError, EngineGone, EngineSlow
-from ..messages import Done, Event, Logprob, Text, Thinking, ToolCall, Usage
+from ..messages import Done, Event, Logprob, Text, Thinking, ToolCall, Usage, Vector
 from . import Engine
 from .ledger import HALF, Entry, Ledger
 from .memory import says_out_of_memory
@@ -31,7 +35,7 @@ MAX_EVENT_BYTES = 8 * 2**20
 """One line of a stream. A longer one is a runaway, and would be buffered whole."""
 
 MAX_REPLY_BYTES = 256 * 2**20
-"""A reply that is not a stream: 2,048 embeddings of 4,096 numbers are 170 MB of JSON."""
+"""A reply that is not a stream. The longest are embeddings in numbers, of one batch of texts."""
 
 MAX_ERROR_BYTES = 64 * 2**10
 
@@ -44,6 +48,7 @@ DIED = (
 )
 BROKE = "an error was encountered while running the model"
 END_MISSING = "the last characters of the answer are missing: a stop string might have begun with them"
+STUCK = "the model only repeated itself: its answer was ended in the middle"
 NO_LOGPROBS = "logprobs: {} tokens have no entry of their own"
 UNFINISHED = "model runner stopped before finishing"
 IN_ONE_PIECE = "too large to process. increase the physical batch size"
@@ -150,8 +155,19 @@ class _Usage(msgspec.Struct):
 
 
 class _Embedding(msgspec.Struct):
-    embedding: list[float | None]
+    embedding: str | list[float | None]
+    """In base64, as asked for; an engine that does not know this sends numbers, and null for a NaN."""
     index: int = 0
+
+    @property
+    def vector(self) -> Vector:
+        """Raises ValueError for what is none."""
+        if isinstance(self.embedding, list):
+            return array("f", (math.nan if value is None else value for value in self.embedding))
+        vector = array("f", base64.b64decode(self.embedding, validate=True))
+        if sys.byteorder == "big":
+            vector.byteswap()
+        return vector
 
 
 class _Embeddings(msgspec.Struct):
@@ -282,18 +298,18 @@ class Wire:
             self._bos = len(tokens), await self.detokenize(tokens) if tokens else ""
         return self._bos
 
-    async def embed(
-        self, inputs: Sequence[str] | Sequence[Sequence[int]], **extra: Any
-    ) -> tuple[list[list[float | None]], int]:
-        """One vector per input (a text or its tokens), in their order, and the number of prompt tokens.
-
-        A NaN arrives as None.
-        """
-        reply = await self._ask("/v1/embeddings", {"input": list(inputs), **extra}, _Embeddings)
+    async def embed(self, inputs: Sequence[str | Sequence[int]], **extra: Any) -> tuple[list[Vector], int]:
+        """One vector per input (a text or its tokens), in their order, and the number of prompt tokens."""
+        # printing numbers takes the engine longer than computing short texts, and they come to four times the bytes
+        body = {"input": list(inputs), "encoding_format": "base64", **extra}
+        reply = await self._ask("/v1/embeddings", body, _Embeddings)
         if len(reply.data) != len(inputs):
             raise EngineError(f"{BROKE}: {len(reply.data)} embeddings for {len(inputs)} inputs")
         rows = sorted(reply.data, key=lambda row: row.index)
-        return [row.embedding for row in rows], reply.usage.prompt_tokens
+        try:
+            return [row.vector for row in rows], reply.usage.prompt_tokens
+        except (ValueError, OverflowError) as error:
+            raise EngineError(f"{BROKE}: an embedding makes no sense") from error
 
     async def rerank(self, query: str, documents: Sequence[str]) -> tuple[list[float], int]:
         """How well each document answers the query, in their order, and the number of tokens in all.
@@ -412,17 +428,19 @@ class Wire:
                     text = chunk.content.strip()
                     repeats = repeats + 1 if text == last else 1
                     last = text
-                if repeats > MAX_REPEATS or is_over():
-                    done = Done("stop", usage if usage.predicted_tokens else _so_far(chunk, began_ns, first_ns))
+                is_wanted = not is_over()
+                if repeats > MAX_REPEATS or not is_wanted:
+                    cost = usage if usage.predicted_tokens else _so_far(chunk, began_ns, first_ns)
+                    done = Done("stop", cost, is_stuck=is_wanted)
                     break
         if done is None:
             raise await self._unfinished()
-        warnings: tuple[str, ...] = ()
+        warnings: tuple[str, ...] = (STUCK,) if done.is_stuck else ()
         if held and done.reason == "length" and (stops := body.get("stop")):
             # a stop string might have begun with this: the engine waits for more and then never sends it
             text = await self.detokenize(held)
             if HALF in text:
-                warnings = (END_MISSING,)
+                warnings += (END_MISSING,)
             elif _may_begin(stops, text):
                 yield Text(text)
         late, missing = await ledger.close()

@@ -92,7 +92,7 @@ class Runner:
 
     @property
     def free_slots(self) -> int:
-        return self.wanted.plan.slots - self.refs
+        return self.wanted.plan.requests_at_once - self.refs
 
     @property
     def usable(self) -> bool:

@@ -36,6 +36,14 @@ SINGLE_SLOT_FAMILIES = frozenset(
     "nemotron_h nemotron_h_moe nemotron_h_omni".split()
 )
 
+CACHELESS_FAMILIES = frozenset(
+    "bert jina-bert-v2 jina-bert-v3 nomic-bert nomic-bert-moe neo-bert eurobert modern-bert gemma-embedding".split()
+)
+"""Encoders: they look at all of a text at once, and the engine allocates no K/V cache for them."""
+
+POOLING_SLOTS = 32
+"""Texts that a model which pools reads in one batch (scheduler §9.5)."""
+
 KV_TYPE_BYTES: Mapping[str, float] = {
     # block bytes / block elements; the names are those of OLLAMA_KV_CACHE_TYPE
     "f32": 4,
@@ -150,8 +158,10 @@ def want(
     """The plan for one request. `options` are the effective ones (defaults, model, request)."""
     ctx, auto_ctx, warnings = _context(facts, options, machine, defaults)
     slots = _slots(facts, defaults, warnings)
+    window = ctx if facts.pools else ctx * slots
     on_cpu = not machine.has_gpu or options["num_gpu"] == 0
     batch = options["num_batch"]
+    batch_tokens = _clamp_batch(batch, window, warnings) if batch else _automatic_batch(facts, window)
     plan = LoadPlan(
         key=facts.key,
         model=facts.path,
@@ -160,7 +170,8 @@ def want(
         extra_adapters=facts.extra_adapters,
         ctx_tokens=ctx,
         slots=slots,
-        batch_tokens=_clamp_batch(batch, ctx * slots, warnings) if batch else _automatic_batch(facts, ctx * slots),
+        pool_tokens=_pool(facts, ctx, slots, batch_tokens) if facts.pools else 0,
+        batch_tokens=batch_tokens,
         gpu_layers=_clamp("num_gpu", options["num_gpu"], -1, facts.layers + 1, warnings),
         main_gpu=_main_gpu(options["main_gpu"], warnings),
         use_mmap=not on_cpu if options["use_mmap"] is None else options["use_mmap"],
@@ -220,7 +231,9 @@ def tier(gpu_total_bytes: int) -> int:
 
 def _slots(facts: ModelFacts, defaults: Defaults, warnings: list[str]) -> int:
     if facts.pools:
-        return 1
+        # a ranker's texts are not sent in calls that are sure to fit a cache
+        shares = facts.is_embedder or facts.family in CACHELESS_FAMILIES
+        return POOLING_SLOTS if shares and not defaults.slots else 1
     if facts.family in SINGLE_SLOT_FAMILIES:
         if defaults.slots > 1:
             warnings.append(f"{facts.family} models answer one request at a time: OLLAMA_NUM_PARALLEL has no effect")
@@ -228,14 +241,19 @@ def _slots(facts: ModelFacts, defaults: Defaults, warnings: list[str]) -> int:
     return max(1, defaults.slots)
 
 
-def _automatic_batch(facts: ModelFacts, total_ctx: int) -> int:
+def _pool(facts: ModelFacts, ctx: int, slots: int, batch: int) -> int:
+    """Room for the texts of two batches: the next one is there when the engine has done one."""
+    return ctx * slots if facts.family in CACHELESS_FAMILIES else max(ctx, 2 * batch)
+
+
+def _automatic_batch(facts: ModelFacts, window: int) -> int:
     if facts.pools:
-        return min(2048, total_ctx)
-    return 512 if total_ctx <= 4096 else 1024 if total_ctx <= 32_768 else 2048
+        return min(2048, window)
+    return 512 if window <= 4096 else 1024 if window <= 32_768 else 2048
 
 
-def _clamp_batch(batch: int, total_ctx: int, warnings: list[str]) -> int:
-    return _clamp("num_batch", batch, MIN_BATCH_TOKENS, max(MIN_BATCH_TOKENS, total_ctx), warnings)
+def _clamp_batch(batch: int, window: int, warnings: list[str]) -> int:
+    return _clamp("num_batch", batch, MIN_BATCH_TOKENS, max(MIN_BATCH_TOKENS, window), warnings)
 
 
 def _main_gpu(index: int | None, warnings: list[str]) -> int | None:
@@ -254,6 +272,8 @@ def _shift(facts: ModelFacts, shift: bool | None) -> bool:
 
 
 def _cache_ram_mib(facts: ModelFacts, machine: Machine) -> int:
+    if facts.pools:
+        return 0  # no text is taken up again, but each would be kept and looked through
     if facts.adapters or facts.extra_adapters:
         return 0  # this cache of the engine's does not know with which adapters a prompt was read
     return int(min(512, machine.ram_total_bytes * 0.05 / 2**20))
@@ -269,6 +289,8 @@ def estimate(facts: ModelFacts, plan: LoadPlan) -> int:
 
 
 def _kv_bytes(facts: ModelFacts, plan: LoadPlan) -> int:
+    if facts.family in CACHELESS_FAMILIES:
+        return 0
     head = facts.embedding_length // facts.heads if facts.heads else 0
     width = (facts.key_length or head) + (facts.value_length or head)
     elements = facts.kv_heads_total * width * plan.total_ctx_tokens
@@ -285,7 +307,7 @@ def predict(facts: ModelFacts, plan: LoadPlan) -> int:
     """The reference's estimate (scheduler §8.2): always priced as f16, without compute buffers."""
     head = facts.embedding_length // facts.heads if facts.heads else 0
     train = facts.train_ctx_tokens or plan.ctx_tokens
-    ctx = min(plan.ctx_tokens, train) * plan.slots
+    ctx = min(plan.ctx_tokens, train) * plan.requests_at_once
     surcharge = 0
     if not facts.pools:
         surcharge = {1024: 768 * 2**20, 2048: 2 * GIB}.get(plan.batch_tokens, 0)
@@ -308,7 +330,8 @@ def must_reload(loaded: Wanted, wanted: Wanted) -> bool:
     if wanted.auto_gpu:
         need = replace(need, gpu_layers=have.gpu_layers)
     # sampling options and what only we set: no reason to load again
-    need = replace(need, keep_tokens=have.keep_tokens, slots=have.slots, cache_ram_mib=have.cache_ram_mib, fit=have.fit)
+    need = replace(need, keep_tokens=have.keep_tokens, slots=have.slots, pool_tokens=have.pool_tokens)
+    need = replace(need, cache_ram_mib=have.cache_ram_mib, fit=have.fit)
     return need != have
 
 

@@ -227,7 +227,7 @@ class Inference:
             delays = Delays(int(lease.queued_s * SECOND), int(lease.load_s * SECOND))
             ready_ns = time.monotonic_ns() - job.started_ns
             lora = job.selection.for_engine(loaded)
-            yield Ready(job, lease.engine.wire, loaded.ctx_tokens, loaded.keep_tokens, ready_ns, delays, lora)
+            yield Ready(job, lease.engine.wire, loaded, ready_ns, delays, lora)
 
     async def _on_engine(
         self, job: Job, request: Request, work: Callable[[Ready], AsyncGenerator[Step, None]]

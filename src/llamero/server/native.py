@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
 
 import msgspec
@@ -71,7 +72,9 @@ class Native:
         inputs = native.read_inputs(given) if given is not None else []
         asked = dataclasses.replace(asked, inputs=tuple(inputs))
         embedded = await unless_gone(request, embed(self._inference, asked, normalize=True))
-        response = Response(native.write_embed(asked.model, embedded, timings=asked.timings), media_type=JSON)
+        # thousands of vectors take long to print, and others want to be answered meanwhile
+        reply = await asyncio.to_thread(native.write_embed, asked.model, embedded, timings=asked.timings)
+        response = Response(reply, media_type=JSON)
         return with_headers(response, warning_headers(embedded.warnings))
 
     async def embeddings(self, request: Request, body: bytes) -> Response:

@@ -50,8 +50,7 @@ async def _rerank(job: Job, request: RerankRequest, ready: Ready) -> Reranked:
 
 async def _cut(request: RerankRequest, ready: Ready, warnings: list[str]) -> list[str]:
     """Documents that fit the window together with the query; what is cut is named."""
-    plan = ready.job.wanted.plan
-    window = min(ready.ctx_tokens, plan.batch_tokens)  # most of these models read a text in one piece
+    window = min(ready.ctx_tokens, ready.plan.batch_tokens)  # most of these models read a text in one piece
     query_bytes = len(request.query.encode())
     documents = [*request.documents]
     # a token is at least one byte: shorter texts need no counting

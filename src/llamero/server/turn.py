@@ -14,6 +14,7 @@ from typing import Any
 from ..chat import prompt
 from ..chat.choice import ToolChoice
 from ..chat.shift import losses
+from ..engines import LoadPlan
 from ..engines.wire import Wire
 from ..errors import ContextTooLong, InvalidField
 from ..messages import (
@@ -72,13 +73,21 @@ class Ready:
 
     job: Job
     wire: Wire
-    ctx_tokens: int
-    keep_tokens: int
-    """What the engine keeps of a prompt unless a request says it."""
+    plan: LoadPlan
+    """Of the engine, which may have been loaded for another request."""
     load_ns: int
     delays: Delays
     lora: list[dict[str, Any]] = field(default_factory=list)
     """How much each adapter of the engine counts; empty where it has none."""
+
+    @property
+    def ctx_tokens(self) -> int:
+        return self.plan.ctx_tokens
+
+    @property
+    def keep_tokens(self) -> int:
+        """What the engine keeps of a prompt unless a request says it."""
+        return self.plan.keep_tokens
 
     @property
     def window(self) -> Window:
@@ -264,6 +273,7 @@ async def _relay(
             ready.delays,
             thinking_tokens,
             stopped_by=event.stopped_by if event.stopped_by in stops else "",
+            is_stuck=event.is_stuck,
             fingerprint=ready.job.model.digest,
             all_runs=dialogue.bill.total if dialogue.bill.has_several else None,
         )

@@ -5,13 +5,14 @@ from __future__ import annotations
 import base64
 import json
 import struct
+from array import array
 from typing import Any
 
 import pytest
 
 from llamero.dialects.openai.embeddings import Embeddings, read_embeddings, write_embeddings
 from llamero.errors import InvalidField
-from llamero.messages import Embedded, Usage
+from llamero.messages import Embedded, Usage, Vector
 
 
 def read(**fields: Any) -> Embeddings:
@@ -73,13 +74,19 @@ def test_settings() -> None:
     assert (read().request.dimensions, read().request.truncate) == (0, True)
 
 
+def vector(*values: float) -> Vector:
+    return array("f", values)
+
+
 def test_numbers() -> None:
     """partly C-66"""
-    reply = write_embeddings(read(input=["a", "b"]), Embedded(((0.6, 0.8), (1.0, 0.0)), Usage(prompt_tokens=7)))
+    reply = write_embeddings(
+        read(input=["a", "b"]), Embedded((vector(0.5, 0.75), vector(1, 0)), Usage(prompt_tokens=7))
+    )
     assert json.loads(reply) == {
         "object": "list",
         "data": [
-            {"object": "embedding", "embedding": [0.6, 0.8], "index": 0},
+            {"object": "embedding", "embedding": [0.5, 0.75], "index": 0},
             {"object": "embedding", "embedding": [1.0, 0.0], "index": 1},
         ],
         "model": "m",
@@ -90,16 +97,26 @@ def test_numbers() -> None:
 @pytest.mark.parametrize("encoding", ["base64", "BASE64"])
 def test_base64(encoding: str) -> None:
     """partly C-65, C-68"""
-    reply = json.loads(write_embeddings(read(encoding_format=encoding), Embedded(((0.5, -0.25, 1.0),))))
+    reply = json.loads(write_embeddings(read(encoding_format=encoding), Embedded((vector(0.5, -0.25, 1),))))
     assert struct.unpack("<3f", base64.b64decode(reply["data"][0]["embedding"])) == (0.5, -0.25, 1.0)
 
 
 def test_a_model_has_only_so_many_dimensions() -> None:
     """partly C-67"""
-    write_embeddings(read(dimensions=2), Embedded(((0.6, 0.8),)))
+    write_embeddings(read(dimensions=2), Embedded((vector(0.5, 0.75),)))
     with pytest.raises(InvalidField) as caught:
-        write_embeddings(read(dimensions=3), Embedded(((0.6, 0.8),)))
+        write_embeddings(read(dimensions=3), Embedded((vector(0.5, 0.75),)))
     assert (str(caught.value), caught.value.param) == (
         "dimensions must not be more than the 2 of this model",
         "dimensions",
     )
+
+
+def test_both_forms_are_the_same_to_the_last_bit() -> None:
+    """partly C-65"""
+    given = vector(1 / 3, -2 / 3, 1e-40, -0.0, 3e38, 1.17e-38)
+    plain, packed = (
+        json.loads(write_embeddings(read(encoding_format=form), Embedded((given,))))["data"][0]["embedding"]
+        for form in ("float", "base64")
+    )
+    assert struct.pack("<6f", *plain) == base64.b64decode(packed) == struct.pack("<6f", *given)

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import struct
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -14,6 +11,7 @@ from ...errors import InvalidField
 from ...messages import Embedded, EmbedRequest
 from ..fields import Fields, read_body, read_extensions, warnings_of
 from ..native import MAX_INPUTS
+from ..vectors import numbers, packed
 from .chat import read_model
 from .prompts import read_prompts
 
@@ -30,7 +28,7 @@ class Embeddings:
 
 class EmbeddingReply(msgspec.Struct):
     object: str
-    embedding: Sequence[float] | str
+    embedding: msgspec.Raw
     index: int
 
 
@@ -71,7 +69,7 @@ def write_embeddings(asked: Embeddings, embedded: Embedded) -> bytes:
     if embedded.vectors and dimensions > len(embedded.vectors[0]):
         size = len(embedded.vectors[0])
         raise InvalidField(f"dimensions must not be more than the {size} of this model", "dimensions")
-    write = _packed if asked.encoding == "base64" else _unchanged
+    write = packed if asked.encoding == "base64" else numbers
     data = [EmbeddingReply("embedding", write(vector), index) for index, vector in enumerate(embedded.vectors)]
     tokens = embedded.usage.prompt_tokens
     return msgspec.json.encode(EmbeddingsReply("list", data, asked.request.model, UsageReply(tokens, tokens)))
@@ -109,12 +107,3 @@ def _encoding(body: Fields) -> Encoding:
         "encoding_format",
         f"Invalid value for 'encoding_format' = {text}. Supported values: ['float', 'base64'].",
     )
-
-
-def _unchanged(vector: tuple[float, ...]) -> tuple[float, ...]:
-    return vector
-
-
-def _packed(vector: tuple[float, ...]) -> str:
-    """IEEE-754 single precision, little endian."""
-    return base64.b64encode(struct.pack(f"<{len(vector)}f", *vector)).decode()
