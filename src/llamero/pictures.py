@@ -10,11 +10,13 @@ import asyncio
 from collections.abc import Callable, Mapping
 from typing import Protocol
 
+from yarl import URL
+
+from .chat.media import MAX_FILES, MAX_IMAGE_BYTES
 from .errors import Forbidden, InvalidField, RegistryError
 from .registry.egress import Egress, Exemption, authority, join_url, parse_url
 from .registry.network import Network, Transport
 
-MAX_PICTURE_BYTES = 20 * 2**20
 MAX_REDIRECTS = 3
 FETCH_TIMEOUT_S = 10.0
 """For one picture, its redirects included."""
@@ -51,6 +53,8 @@ class RemotePictures:
 
     async def fetch(self, named: Named) -> Mapping[str, bytes]:
         urls = named()
+        if len(urls) > MAX_FILES:
+            raise InvalidField(f"at most {MAX_FILES} images are accepted", list(urls.values())[MAX_FILES])
         turns = asyncio.Semaphore(MAX_AT_ONCE)
         try:
             async with asyncio.TaskGroup() as group:
@@ -59,7 +63,11 @@ class RemotePictures:
             raise refusals.exceptions[0] from None
         return {url: task.result() for url, task in tasks.items()}
 
-    async def _try(self, url: str, param: str, turns: asyncio.Semaphore) -> bytes:
+    async def _try(self, text: str, param: str, turns: asyncio.Semaphore) -> bytes:
+        try:
+            url = parse_url(text)
+        except RegistryError:
+            raise InvalidField("the image cannot be fetched: its address is malformed", param) from None
         try:
             async with turns, asyncio.timeout(self._timeout_s):
                 return await self._fetch(url)
@@ -71,9 +79,8 @@ class RemotePictures:
             reason = str(error)
         raise InvalidField(f"the image cannot be fetched: {reason}", param)
 
-    async def _fetch(self, text: str) -> bytes:
-        url = parse_url(text)
-        egress = Egress(url, exemptions=self._exemptions)
+    async def _fetch(self, url: URL) -> bytes:
+        egress = Egress(url, exemptions=self._exemptions, is_own_listener=self._network.is_own_listener)
         transport = Transport(self._network, egress)
         try:
             for _ in range(MAX_REDIRECTS + 1):
@@ -87,7 +94,7 @@ class RemotePictures:
                         raise RegistryError(f"{authority(url)} answers {response.status}")
                     if not response.content_type.startswith("image/"):
                         raise RegistryError(f"{authority(url)} sends something else")
-                    return await transport.read_body(response, MAX_PICTURE_BYTES)
+                    return await transport.read_body(response, MAX_IMAGE_BYTES)
                 finally:
                     response.close()
             raise RegistryError("too many redirects")

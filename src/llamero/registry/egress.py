@@ -228,9 +228,12 @@ class Egress:
 
 async def system_lookup(host: str, port: int) -> list[str]:
     """Ask the system's resolver. Raises OSError."""
-    found = await asyncio.get_running_loop().getaddrinfo(
-        host, port, type=socket.SOCK_STREAM, flags=socket.AI_ADDRCONFIG
-    )
+    try:
+        found = await asyncio.get_running_loop().getaddrinfo(
+            host, port, type=socket.SOCK_STREAM, flags=socket.AI_ADDRCONFIG
+        )
+    except UnicodeError as error:  # Python's word for a label of more than 63 characters
+        raise OSError(None, "no such host") from error
     return [str(info[4][0]) for info in found]
 
 

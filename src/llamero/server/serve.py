@@ -136,7 +136,7 @@ class Service:
         inference = Inference(self._store, self._scheduler, self._effects, settings)
         self._transfers = Transfers(self._store, settings, self._is_own_listener)
         library = Library(self._store, self._scheduler, self._transfers, settings)
-        network = Network(settings.home, settings.registry_env)
+        network = Network(settings.home, settings.registry_env, is_own_listener=self._is_own_listener)
         pictures = RemotePictures(network) if settings.fetch_images else NoPictures()
         table = native.routes(inference, library, self._transfers, settings, time.time_ns)
         table += openai.routes(inference, self._store, settings, pictures, time.time_ns)

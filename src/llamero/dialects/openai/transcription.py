@@ -68,14 +68,19 @@ def read_transcription(body: bytes, content_type: str) -> Transcription:
 
 
 def _values(parts: Sequence[Part]) -> dict[str, Any]:
-    """The fields of the form that are no files. Clients write `options` as JSON, or `options[num_ctx]` and so on."""
+    """The fields of the form beside the recording; other files count as empty.
+
+    Clients write `options` as JSON, or `options[num_ctx]` and so on.
+    """
     values: dict[str, Any] = {}
     for part in parts:
         name, bracket, key = part.name.partition("[")
-        if part.is_file:
+        if part.is_file and name == "file":
             continue
-        if name not in EXTENSIONS:
-            values[part.name] = part.text
+        if part.name in values and not bracket:  # two readers would see two models
+            raise InvalidField(f"{part.name} is given more than once", part.name)
+        if part.is_file or name not in EXTENSIONS:
+            values[part.name] = "" if part.is_file else part.text
         elif not bracket:
             values[name] = _meant(part)
         elif isinstance(inner := values.setdefault(name, {}), dict):
