@@ -6,13 +6,25 @@ It knows neither requests nor what the work is. Source: compat-api §8.9.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine
-from typing import Any
+from collections.abc import Collection, Coroutine
+from typing import Any, TypeVar
 
 from ..errors import Busy
 
 MAX_AT_ONCE = 64
 """Answers wait in the same queue as everybody's: so many of them leave most of it to clients that are there."""
+
+_T = TypeVar("_T")
+
+
+async def to_its_end(work: Coroutine[Any, Any, _T]) -> _T:
+    """Do what cannot be stopped halfway, such as work in a thread. Whoever is cancelled meanwhile is so afterwards."""
+    task = asyncio.ensure_future(work)
+    try:
+        return await asyncio.shield(task)
+    except asyncio.CancelledError:
+        await asyncio.wait((task,))
+        raise
 
 
 class Background:
@@ -36,13 +48,17 @@ class Background:
 
     async def end(self, id_: str) -> None:
         """Cancel a piece of work, if it still goes on, and wait until it has put its things away."""
-        await self._end([self._tasks[id_]] if id_ in self._tasks else [])
+        await _end([self._tasks[id_]] if id_ in self._tasks else [])
 
     async def close(self) -> None:
         self.is_closing = True
-        await self._end([*self._tasks.values()])
+        await _end([*self._tasks.values()])
 
-    async def _end(self, tasks: list[asyncio.Task[None]]) -> None:
-        for task in tasks:
+
+async def _end(tasks: Collection[asyncio.Task[None]]) -> None:
+    """Each is cancelled once, by whoever comes first: it must be able to put its things away."""
+    for task in tasks:
+        if not task.cancelling():
             task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+    if tasks:
+        await asyncio.wait(tasks)

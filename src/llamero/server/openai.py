@@ -116,7 +116,8 @@ class OpenAI:
     async def embeddings(self, request: Request, body: bytes) -> Response:
         asked = embeddings.read_embeddings(body)
         embedded = await unless_gone(request, embed(self._inference, asked.request, normalize=True))
-        response = Response(embeddings.write_embeddings(asked, embedded), media_type=BARE_JSON)
+        reply = await asyncio.to_thread(embeddings.write_embeddings, asked, embedded)
+        response = Response(reply, media_type=BARE_JSON)
         return with_headers(response, warning_headers(embedded.warnings))
 
     # --- models ------------------------------------------------------------------------------------------------------

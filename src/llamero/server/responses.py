@@ -20,12 +20,12 @@ from ..dialects.responses.items import History, Item, references, remote_urls
 from ..dialects.responses.kept import Kept
 from ..dialects.responses.reading import Asked, previous_id, read
 from ..dialects.responses.stream import ResponseWriter
-from ..errors import Busy, LlameroError, StorageError
+from ..errors import BadRequest, Busy, InvalidField, LlameroError, StorageError
 from ..messages import Finished, Started, Text, Thinking, ToolCall
 from ..pictures import Pictures
 from ..responses import Responses as Store
 from .answers import BARE_JSON, warning_headers, with_headers
-from .background import Background
+from .background import Background, to_its_end
 from .inference import Inference
 from .replies import Choices, Part, reply, side_by_side
 from .routes import ErrorShape, Handler, Route
@@ -83,13 +83,15 @@ class Responses:
         return _json(kept.write_input_tokens(await unless_gone(request, self._inference.count(asked.request))))
 
     async def get(self, request: Request, body: bytes) -> Response:
+        if request.query_params.get("stream", "false") != "false":
+            raise InvalidField("'stream' is not supported for responses that are kept", "stream")
         return _json(kept.write_kept(await self._kept(request)))
 
     async def items(self, request: Request, body: bytes) -> Response:
         return _json(kept.list_input(await self._kept(request), request.query_params))
 
     async def delete(self, request: Request, body: bytes) -> Response:
-        id_ = request.path_params["id"]
+        id_ = (await self._kept(request)).id
         await self._background.end(id_)
         if not await asyncio.to_thread(self._store.delete, ANYBODY, id_):
             raise kept.not_found(id_)
@@ -97,10 +99,11 @@ class Responses:
 
     async def cancel(self, request: Request, body: bytes) -> Response:
         """End what still goes on; a response that has ended stays what it is."""
-        if not (await self._kept(request)).response["background"]:
+        found = await self._kept(request)
+        if not found.response["background"]:
             raise kept.cannot_cancel()
-        await self._background.end(request.path_params["id"])
-        return await self.get(request, body)
+        await self._background.end(found.id)
+        return _json(kept.write_kept(await self._kept(request)))
 
     async def _read(self, request: Request, body: bytes) -> Asked:
         fields = read_body(body)
@@ -140,6 +143,10 @@ class Responses:
             await self._keep(kept.keep(writer.response, asked.items, new_id))
 
     async def _keep(self, entry: Kept) -> None:
+        """Has kept it when it returns, and also when it is cancelled: what is kept or deleted next comes after it."""
+        await to_its_end(self._put(entry))
+
+    async def _put(self, entry: Kept) -> None:
         try:
             await asyncio.to_thread(self._store.put, ANYBODY, entry)
         except StorageError as error:
@@ -197,6 +204,12 @@ async def _written(steps: Choices, writer: ResponseWriter, written: list[bytes])
             yield number, step
 
 
+async def _compact(request: Request, body: bytes) -> Response:
+    raise BadRequest(
+        "/v1/responses/compact is not supported; with 'truncation' auto a request leaves out what is too long"
+    )
+
+
 def _json(body: bytes) -> Response:
     return Response(body, media_type=BARE_JSON)
 
@@ -218,6 +231,7 @@ def routes(
     return [
         route("POST", "/v1/responses", own.create, "Answer, and keep the answer, in the form of OpenAI's Responses"),
         route("POST", "/v1/responses/input_tokens", own.count, "Count the tokens of a prompt, in OpenAI's form"),
+        route("POST", "/v1/responses/compact", _compact, "Refused: conversations are not made shorter"),
         route("GET", "/v1/responses/{id}", own.get, "A kept response"),
         route("DELETE", "/v1/responses/{id}", own.delete, "Forget a kept response"),
         route("GET", "/v1/responses/{id}/input_items", own.items, "What a kept response answers"),

@@ -198,6 +198,7 @@ def test_the_model_comes_first() -> None:
         ({"input": ""}, "input"),
         ({"input": []}, "input"),
         ({"input": 3}, "input"),
+        ({"input": [{"type": "web_search_call", "id": "ws_1"}]}, "input"),
         ({"background": True, "store": False}, "background"),
         ({"background": True, "stream": True}, "stream"),
         ({"background": "yes"}, "background"),

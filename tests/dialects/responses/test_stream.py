@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -153,6 +154,14 @@ def test_an_answer_that_was_cut() -> None:
     thinking, message = response["output"]
     assert "status" not in thinking
     assert message["status"] == "incomplete"
+
+
+def test_an_answer_that_only_repeated_itself_is_not_whole() -> None:
+    end = replace(finished(), is_stuck=True)
+    assert order(streamed(asked(), [Text("a")], end))[-1] == "incomplete"
+    response = whole(asked(), [Text("a")], end)
+    assert (response["status"], response["output"][0]["status"]) == ("incomplete", "incomplete")
+    assert response["incomplete_details"] == {"reason": "max_output_tokens"}
 
 
 def test_thinking_that_was_cut() -> None:

@@ -60,7 +60,7 @@ def keep(response: ResponseObject, items: Iterable[Item], new_id: NewId) -> Kept
 
 def broken_off(pending: Kept) -> Kept:
     """A response that nobody is at any more."""
-    error = ErrorReply("server_error", "the server was stopped before the response was complete")
+    error = ErrorReply("server_error", "the server was stopped before the response was complete and kept")
     return replace(pending, response={**pending.response, "status": "failed", "error": msgspec.to_builtins(error)})
 
 

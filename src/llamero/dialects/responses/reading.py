@@ -20,7 +20,9 @@ _FIELDS = (sampling.FIELDS - {"n"}) | frozenset(
     "model input instructions max_output_tokens stream tools tool_choice parallel_tool_calls reasoning text truncation "
     "background include top_logprobs store previous_response_id".split()
 )
-_IDLE = ("max_tool_calls", "stream_options")
+_IDLE = tuple(
+    "max_tool_calls stream_options access_programs background_options context_management image moderation".split()
+)
 _REFUSED = ("conversation", "prompt")
 """What would lose context if it were ignored. `false` asks for nothing."""
 
@@ -74,11 +76,12 @@ def read(
     warnings = [*warnings_of(body, _FIELDS, _IDLE), *box.warnings, *_idle_values(body, include, can_keep=can_keep)]
     items = input_items(body, history)
     instructions = _instructions(body, history, warnings)
-    if not items and not instructions:
+    messages = (*instructions, *read_items(items, history.fetched, warnings))
+    if not messages:
         raise body.invalid("input", "input is required", "missing_required_parameter")
     request = ChatRequest(
         model=model,
-        messages=(*instructions, *read_items(items, history.fetched, warnings)),
+        messages=messages,
         stream=body.boolean("stream") or False,
         tools=box.functions,
         tool_choice=box.choice,

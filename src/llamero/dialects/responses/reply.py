@@ -128,6 +128,8 @@ class ErrorReply(msgspec.Struct):
 
 
 class IncompleteDetails(msgspec.Struct):
+    """Clients know two reasons, and the other one is censorship: whatever ended an answer too early is this one."""
+
     reason: str = "max_output_tokens"
 
 

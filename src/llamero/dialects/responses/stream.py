@@ -71,7 +71,7 @@ class ResponseWriter:
 
     def _finish(self, finished: Finished) -> list[Event]:
         """The events of what is still open. The response is then what it will be."""
-        is_cut = finished.reason == "length"
+        is_cut = finished.reason == "length" or finished.is_stuck
         status: Literal["incomplete", "completed"] = "incomplete" if is_cut else "completed"
         events = list(self._output.end(status))
         self.response = self._with(
