@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import inspect
 import json
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import anthropic
@@ -19,16 +16,17 @@ from llamero.dialects.openai.completions import read_completion
 from llamero.dialects.openai.embeddings import read_embeddings
 from llamero.errors import InvalidField
 from tests.clients import openai_checks as checks
+from tests.clients.older import run_checks
 from tests.clients.openai_checks import CHECKS, Scene
 from tests.clients.speakers import GO, call, thought
-from tests.conftest import CACHE, StartServer
+from tests.conftest import StartServer
 from tests.parrot import write_parrot
-from tests.running import Server, clean_environment
+from tests.running import Server
 from tests.server.puppet import ABLE, Puppet, delta, end, last, piece
 from tests.server.puppet import call as engine_call
 from tests.server.tiny_models import make
 
-OLDER = "openai==1.109.1"
+OLDER = "openai>=2,<3"
 
 NUMBERS = {
     checks.endpoints_that_are_not_there: "C-105",
@@ -119,30 +117,12 @@ def test_every_field_that_the_client_can_send_is_known(create: Any, read: Read, 
 def test_the_version_before(
     server: Server, told: dict[str, str], puppet_theatre: Puppet, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
-    folder = tmp_path_factory.mktemp("older")
-    environment = CACHE.with_name("test-venvs") / "openai-1"
-    python = environment / "bin" / "python"
-    if not (environment / "ready").exists():
-        subprocess.run([sys.executable, "-m", "venv", "--clear", environment], check=True)
-        subprocess.run([python, "-m", "pip", "install", "--quiet", OLDER], check=True)
-        (environment / "ready").touch()
+    home = tmp_path_factory.mktemp("older")
     make(server, told["old"], from_="smollm2:135m")
-    for names, prepare in (
-        ([check.__name__ for check in CHECKS], lambda puppet: None),
-        (["a_stream_that_fails"], let_fail),
-        (["streamed_calls"], let_call),
-    ):
-        prepare(puppet_theatre)
-        done = subprocess.run(
-            [python, Path(checks.__file__), json.dumps(told), *names],
-            env=clean_environment(folder),
-            capture_output=True,
-            text=True,
-            timeout=300,
-            check=False,
-        )
-        assert done.returncode == 0, done.stdout + done.stderr
-        assert done.stdout.endswith(f"1.109.1: {len(names)} of {len(names)} passed\n")
+    run_checks(checks, OLDER, told, CHECKS, home)
+    for let, check in ((let_fail, checks.a_stream_that_fails), (let_call, checks.streamed_calls)):
+        let(puppet_theatre)
+        run_checks(checks, OLDER, told, [check], home)
 
 
 # --- both dialects' clients ------------------------------------------------------------------------------------------

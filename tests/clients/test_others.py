@@ -10,7 +10,6 @@ import json
 import os
 import shutil
 import subprocess
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ from typing import Any
 import pytest
 
 from tests.clients.cast import make_cast
+from tests.clients.older import python_with
 from tests.conftest import CACHE
 from tests.running import Server, clean_environment
 
@@ -44,17 +44,12 @@ class Client:
     packages: tuple[str, ...]
     told: dict[str, Any]
 
-    @property
-    def environment(self) -> str:
-        """The name of its environment: another one as soon as a version changes."""
-        return "+".join(self.packages).replace("/", "-")
-
 
 def of_each(names: str, told: Any) -> dict[str, Any]:
     return dict.fromkeys(names.split(), told)
 
 
-LITELLM = {"streams": True, "usage": 8, "ends": ["length", "length"], "animal": True}
+LITELLM = {"streams": True, "usage": 8, "animal": True}
 LANGCHAIN = {"streams": True, "usage": 16, "streamed_usage": 16}
 OPENAI = {
     "calls": ["tool_calls", *CALL, ANSWER],
@@ -89,6 +84,7 @@ PYTHON = [
         ("litellm>=1.106,<2", "mcp"),  # it imports the latter as soon as there are tools
         {
             **of_each("ollama ollama_chat openai anthropic", LITELLM),
+            "ends": of_each("ollama_chat openai anthropic", ["length", "length"]),
             "calls": of_each("ollama_chat openai anthropic", ["tool_calls", *CALL, ANSWER]),
             "streamed_calls": of_each("ollama_chat openai anthropic", [CALL]),
             "thinking": of_each("ollama ollama_chat openai anthropic", THOUGHT),
@@ -104,7 +100,7 @@ PYTHON = [
             "streamed_calls": of_each("ollama openai responses", [CALL]),
             "forced": of_each("openai responses", [CALL[0]]),
             "structured": {"ollama": [TYPE], **of_each("openai responses", [TYPE, TYPE])},
-            "thinking": THOUGHT,
+            "thinking": of_each("ollama responses", THOUGHT),
             "sees": of_each("ollama openai responses", True),
             "completes": [True, True],
             "embedded": [True, True],
@@ -118,6 +114,7 @@ PYTHON = [
             "waits": True,
             "completes": True,
             "calls": [*CALL, ANSWER],
+            "streamed_calls": [CALL],
             "called": "rain in Paris",
             "structured": TYPE,
             "thinking": THOUGHT[:1],
@@ -147,7 +144,7 @@ PYTHON = [
         ("semantic-kernel[ollama]>=1.45,<2",),
         {
             "streams": of_each("ollama openai", True),
-            "calls": of_each("ollama openai", ANSWER),
+            "calls": of_each("ollama openai", [ANSWER, ANSWER]),
             "structured": TYPE,
             "completes": True,
             "embedded": [True, True],
@@ -174,7 +171,7 @@ NPM = [
         ("openai@^7",),
         {
             "streams": True,
-            "calls": [*CALL, ANSWER],
+            "calls": [[*CALL, ANSWER], [*CALL, ANSWER]],
             "responses": [CALL[0], ANSWER],
             "animal": True,
             "embedded": True,
@@ -187,6 +184,7 @@ NPM = [
         {
             "streams": True,
             "calls": [*CALL, True, ANSWER],
+            "streamedCalls": [CALL],
             "animal": True,
             "thinking": THOUGHT,
             "sees": True,
@@ -265,12 +263,7 @@ def named(client: Client) -> str:
 @pytest.mark.timeout(900)  # the first run installs
 @pytest.mark.parametrize("client", PYTHON, ids=named)
 def test_python_clients(client: Client, stage: Server, tmp_path: Path) -> None:
-    folder = CACHE.with_name("test-venvs") / client.environment
-    python = folder / "bin" / "python"
-    if not (folder / "ready").exists():
-        subprocess.run([sys.executable, "-m", "venv", "--clear", folder], check=True)
-        subprocess.run([python, "-m", "pip", "install", "--quiet", *client.packages], check=True)
-        (folder / "ready").touch()
+    python = python_with(*client.packages)
     # LiteLLM would fetch its price list otherwise
     told = run(
         [python, SCENARIOS / f"use_{client.script}.py", stage.url], tmp_path, LITELLM_LOCAL_MODEL_COST_MAP="True"
@@ -282,7 +275,7 @@ def test_python_clients(client: Client, stage: Server, tmp_path: Path) -> None:
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("client", NPM, ids=named)
 def test_npm_clients(client: Client, stage: Server, tmp_path: Path) -> None:
-    folder = CACHE.with_name("test-npm-others") / client.environment
+    folder = CACHE.with_name("test-npm-others") / "+".join(client.packages).replace("/", "-")
     programs = folder / "node_modules" / "node" / "bin"
     if not (folder / "ready").exists():
         folder.mkdir(parents=True, exist_ok=True)

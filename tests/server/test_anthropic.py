@@ -26,7 +26,6 @@ THINK = {"type": "enabled", "budget_tokens": 1024}
 SEES = "{{ range .Messages }}{{ .Role }}: {{ .Content }}\n{{ end }}{{ range .Tools }}{{ . }}{{ end }}assistant:"
 """Shows everything, pictures where their texts are."""
 
-LETTERS = {"type": "string"}
 WEATHER = {
     "name": "get_weather",
     "description": "The weather in a city",
@@ -216,7 +215,7 @@ def test_c86_what_must_be_there_is_looked_for_in_this_order(server: Server) -> N
 
 @pytest.mark.parametrize("template", ["jinja", "go"])
 def test_c96_a_stream_is_the_message_in_pieces(server: Server, caller: str, template: str) -> None:
-    """Partly C-96: of text. Partly C-97: the client is in `tests/clients`."""
+    """Partly C-96: of text."""
     streamed = both(server, S if template == "jinja" else caller, max_tokens=40)
     kinds = [event["type"] for event in streamed.events]
     assert kinds[2] == "content_block_start"
@@ -610,7 +609,10 @@ def test_c98_thinking_and_text_and_calls_in_any_order(puppet: Puppet) -> None:
 
 
 def test_c96_thinking_text_and_a_call_in_one_stream(models: Models) -> None:
-    """C-96, with the one above: the order is checked where the pieces are put together."""
+    """C-96, with the one above: the order is checked where the pieces are put together.
+
+    C-97: what Anthropic's client makes of them is in `tests/clients/test_anthropic_sdk.py`.
+    """
     model = clerk(models, "go", thought("Hmm.", "Let me see. ") + PARIS)
     told = both(models.server, model, tools=[WEATHER], thinking=THINK)
     assert told.kinds == ["thinking", "text", "tool_use"]
@@ -621,6 +623,7 @@ def test_c96_thinking_text_and_a_call_in_one_stream(models: Models) -> None:
 
 LOOK = [user(image("red"), text("What is it?")), assistant(text("Red.")), user(image("blue"), text("And this [img]?"))]
 ROUND = [*HI, assistant({"type": "tool_use", "id": "a", "name": "get_time", "input": {}}), result("a", "noon")]
+SHOWN = [*ROUND[:2], user({"type": "tool_result", "tool_use_id": "a", "content": [text("A clock:"), image("blue")]})]
 BEGUN = "<s>{{ range .Messages }}{{ .Content }}{{ end }}:"
 """Writes the token that the engine puts before every text by itself."""
 
@@ -677,7 +680,7 @@ ANIMAL = {
     ],
 )
 def test_c99_c100_the_prompt_is_counted_alike_before_and_behind_the_answer(models: Models, case: str) -> None:
-    """C-99, and partly C-100: pictures are next."""
+    """C-99, C-100."""
     model, messages, more = counted(models, case)
     tokens = count(models.server, model, messages, **more)
     for _ in range(2):  # the second time the prompt comes from the cache
@@ -689,10 +692,21 @@ def test_c99_c100_the_prompt_is_counted_alike_before_and_behind_the_answer(model
 
 @pytest.mark.parametrize("way", ["the engine's template", "Go"])
 def test_c100_pictures_are_counted_as_the_engine_counts_them(server: Server, tiny_eyes: str, way: str) -> None:
-    model = tiny_eyes if way != "Go" else make(server, "tiny-eyes-go", from_=tiny_eyes, template=SEES)
-    for messages in (HI, LOOK[:1], LOOK):
-        tokens = count(server, model, messages)
-        assert say(server, model, messages, max_tokens=2).input_tokens == tokens
+    """C-99, C-100: alone, beside tools, and in what a tool gave."""
+    own = {"template": SEES} if way == "Go" else {"info": {"capabilities": ["completion", "vision", "tools"]}}
+    model = make(server, f"tiny-eyes-counted-{way[:2].lower()}", from_=tiny_eyes, **own)
+    counts = []
+    for messages, more in (
+        (HI, {}),
+        (LOOK[:1], {}),
+        (LOOK, {}),
+        (LOOK, {"tools": [WEATHER, TIME], "system": "Look."}),
+        (SHOWN, {"tools": [WEATHER, TIME]}),
+    ):
+        counts.append(count(server, model, messages, **more))
+        told = say(server, model, messages, stream=True, max_tokens=2, **more)
+        assert told.input_tokens == input_tokens(told.events[0]["message"]["usage"]) == counts[-1]
+    assert counts[:4] == sorted(set(counts[:4])), "pictures and tools take their room"
 
 
 def test_c100_counting_generates_nothing(puppet: Puppet) -> None:

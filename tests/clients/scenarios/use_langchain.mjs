@@ -21,6 +21,8 @@ const first = await clerk.invoke([asked])
 const [call] = first.tool_calls
 const result = await weather.invoke(call)
 const last = await clerk.invoke([asked, first, result])
+let streamed
+for await (const part of await clerk.stream([asked])) streamed = streamed?.concat(part) ?? part
 
 const Animal = z.object({ legs: z.number().int().min(2).max(8), furry: z.boolean() })
 const formed = await model(scene.small).withStructuredOutput(Animal, { method: 'jsonSchema' }).invoke('Describe a dog.')
@@ -33,6 +35,7 @@ const picture = { type: 'image_url', image_url: `data:image/png;base64,${scene.p
 scene.tell({
   streams: said === whole.content && said !== '',
   calls: [call.name, call.args, ToolMessage.isInstance(result), last.content],
+  streamedCalls: streamed.tool_calls.map(({ name, args }) => [name, args]),
   animal: scene.isAnimal(formed),
   thinking: [thought.additional_kwargs.reasoning_content.trim(), thought.content],
   sees: (await count([text, picture])) > (await count([text])) + 4,

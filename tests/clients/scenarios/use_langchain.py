@@ -102,8 +102,13 @@ def see(kind: str, part: Any) -> bool:
     return seeing["input_tokens"] > blind["input_tokens"] + 4
 
 
+def think(kind: str, **more: Any) -> list[str]:
+    said = MAKERS[kind](THINKER, limit=400, **more).invoke(QUESTION)
+    thoughts = [block["reasoning"].strip() for block in said.content_blocks if block["type"] == "reasoning"]
+    return [*thoughts, said.text]
+
+
 picture = {"type": "image_url", "image_url": {"url": f"data:image/png;base64,{png(200, 10, 10)}"}}
-thinking = ollama(THINKER, reasoning=True, limit=400).invoke(QUESTION)
 embedders = [
     OllamaEmbeddings(model=EMBEDDER, base_url=URL),
     OpenAIEmbeddings(model=EMBEDDER, base_url=V1, api_key=KEY, check_embedding_ctx_length=False),
@@ -119,7 +124,10 @@ tell(
         "openai": structured("openai", ["json_schema", "function_calling"]),
         "responses": structured("responses", ["json_schema", "function_calling"]),
     },
-    thinking=[thinking.additional_kwargs["reasoning_content"].strip(), thinking.text],
+    thinking={
+        "ollama": think("ollama", reasoning=True),
+        "responses": think("responses", reasoning={"effort": "low", "summary": "auto"}),
+    },
     sees={kind: see(kind, picture) for kind in MAKERS},
     completes=[
         bool(OllamaLLM(model=SMALL, base_url=URL, num_predict=8).invoke("Once upon")),

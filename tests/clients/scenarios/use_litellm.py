@@ -44,9 +44,14 @@ def use(provider: str) -> dict[str, Any]:
     return {
         "streams": said.strip() == whole.choices[0].message.content.strip() != "",
         "usage": whole.usage.completion_tokens,
-        "ends": [whole.choices[0].finish_reason, parts[-1].choices[0].finish_reason],
         "animal": is_animal(animal.choices[0].message.content),
     }
+
+
+def ends(provider: str) -> list[str]:
+    whole = ask(provider, SMALL, max_tokens=8, temperature=0)
+    *_, last = ask(provider, SMALL, max_tokens=8, temperature=0, stream=True)
+    return [whole.choices[0].finish_reason, last.choices[0].finish_reason]
 
 
 def call_and_answer(provider: str) -> list[Any]:
@@ -80,9 +85,11 @@ def embed(provider: str) -> bool:
 
 
 CHATS = ("ollama_chat", "openai", "anthropic")
+"""`ollama` has no calls of its own, and for it every answer ends with `stop`."""
 
 tell(
     **{provider: use(provider) for provider in BASES},
+    ends={provider: ends(provider) for provider in CHATS},
     calls={provider: call_and_answer(provider) for provider in CHATS},
     streamed_calls={provider: stream_call(provider) for provider in CHATS},
     thinking={provider: think(provider) for provider in BASES},

@@ -53,6 +53,14 @@ def call_and_answer() -> list[object]:
     return [call.tool_name, call.tool_kwargs, last.message.content]
 
 
+def stream_call() -> list[object]:
+    clerk = model(CLERK, 100)
+    *_, last = clerk.stream_chat_with_tools(
+        [FunctionTool.from_defaults(get_weather)], chat_history=[ChatMessage(QUESTION)]
+    )
+    return [[call.tool_name, call.tool_kwargs] for call in clerk.get_tool_calls_from_response(last)]
+
+
 def predict_and_call() -> str:
     """As its agents do it: the tool is called by the library."""
     return str(model(CLERK, 100).predict_and_call([FunctionTool.from_defaults(get_weather)], QUESTION))
@@ -77,6 +85,7 @@ tell(
     waits=asyncio.run(small.achat(question)).message.content == whole,
     completes=bool(small.complete("Once upon").text),
     calls=call_and_answer(),
+    streamed_calls=stream_call(),
     called=predict_and_call(),
     structured=type(
         model(WITH_TOOLS, 200).structured_predict(Animal, PromptTemplate("Describe a {animal}."), animal="dog")

@@ -11,13 +11,14 @@ const whole = await client.chat.completions.create(limits)
 const parts = await client.chat.completions.create({ ...limits, stream: true })
 const said = await scene.gather(parts, (part) => part.choices[0]?.delta.content)
 
-const runner = client.chat.completions.runTools({
-  model: clerk,
-  messages,
-  tools: [{ type: 'function', function: { ...scene.weatherTool.function, parse: JSON.parse, function: scene.weather } }],
-})
-const answered = await runner.finalContent()
-const called = runner.messages.flatMap((message) => message.tool_calls ?? []).map((call) => call.function)
+const runnable = { ...scene.weatherTool.function, parse: JSON.parse, function: scene.weather }
+const callAndAnswer = async (stream) => {
+  const asking = { model: clerk, messages, tools: [{ type: 'function', function: runnable }], stream }
+  const runner = client.chat.completions.runTools(asking)
+  const answer = await runner.finalContent()
+  const [call] = runner.messages.flatMap((message) => message.tool_calls ?? []).map((call) => call.function)
+  return [call.name, JSON.parse(call.arguments), answer]
+}
 
 const flat = { type: 'function', ...scene.weatherTool.function, strict: false }
 const first = await client.responses.create({ model: clerk, input: messages, tools: [flat] })
@@ -33,7 +34,7 @@ const refused = await client.models.retrieve('nobody').catch((error) => [error.c
 
 scene.tell({
   streams: said === whole.choices[0].message.content && said !== '',
-  calls: [called[0].name, JSON.parse(called[0].arguments), answered],
+  calls: [await callAndAnswer(false), await callAndAnswer(true)],
   responses: [call.name, last.output_text],
   animal: scene.isAnimal(JSON.parse(formed.choices[0].message.content)),
   embedded: scene.isSensible(embedded.data.map((each) => each.embedding)),

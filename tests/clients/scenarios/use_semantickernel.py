@@ -60,11 +60,14 @@ async def talk(kind: str) -> bool:
     return "".join(parts) == whole != ""
 
 
-async def call_and_answer(kind: str) -> str:
+async def call_and_answer(kind: str) -> list[str]:
+    """Whole, and streamed."""
     service, kernel = MAKERS[kind](CLERK), Kernel()
     kernel.add_plugin(Weather(), "sky")
     calm = settings(kind, service, 60, function_choice_behavior=FunctionChoiceBehavior.Auto())
-    return str(await service.get_chat_message_content(asked(), calm, kernel=kernel))
+    whole = str(await service.get_chat_message_content(asked(), calm, kernel=kernel))
+    parts = [str(part) async for part in service.get_streaming_chat_message_content(asked(), calm, kernel=kernel)]
+    return [whole, "".join(parts)]
 
 
 async def main() -> None:

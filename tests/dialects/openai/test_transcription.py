@@ -89,6 +89,16 @@ def test_fields(fields: dict[str, str], expected: dict[str, Any]) -> None:
         (form(b""), "file", "audio file is empty"),
         (form(b"\x89PNG\r\n\x1a\n"), "file", "audio file has a format that cannot be read: WAV and MP3 can"),
         (form(model=""), "model", "model is required"),
+        (
+            form(model='m\r\n--xx\r\nContent-Disposition: form-data; name="model"\r\n\r\nn'),
+            "model",
+            "model is given more",
+        ),
+        (
+            form(model='\r\n--xx\r\nContent-Disposition: form-data; name="model"; filename="m"\r\n\r\nn'),
+            "model",
+            "model ",
+        ),
         (form(temperature="hot"), "temperature", "temperature must be a number between 0 and 1"),
         (form(temperature="nan"), "temperature", "temperature must be a number between 0 and 1"),
         (form(temperature="1.1"), "temperature", "temperature must be a number between 0 and 1"),
@@ -107,6 +117,13 @@ def test_partly_c103_c104_what_is_refused(body: bytes, param: str, message: str)
         read(body)
     assert caught.value.param == param
     assert str(caught.value).startswith(message)
+
+
+def test_a_file_that_nobody_asked_for_is_named() -> None:
+    body = form(x='\r\n--xx\r\nContent-Disposition: form-data; name="cover"; filename="a.png"\r\n\r\nPNG')
+    assert read(body).request.warnings == tuple(
+        f"field '{name}' is unknown and has no effect" for name in ("x", "cover")
+    )
 
 
 def test_what_is_no_form_is_refused() -> None:

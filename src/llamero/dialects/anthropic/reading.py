@@ -20,7 +20,7 @@ _KNOWN = frozenset(
     "model max_tokens messages system stream temperature top_p top_k stop_sequences tools tool_choice thinking "
     "output_config output_format".split()
 )
-_IDLE = ("container", "speed", "inference_geo", "diagnostics", "user_profile_id")
+_IDLE = ("container", "speed", "inference_geo", "diagnostics", "user_profile_id", "workspace_id")
 """Fields of a service with more than one place, price and customer."""
 
 
