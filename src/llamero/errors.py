@@ -17,7 +17,8 @@ It maps nothing to bytes: a dialect writes an error's text, the CLI prints it an
       StorageError          500   (a full disk is 507)
       TemplateError         500   (400 where the template itself is what was sent)
       EngineError           500   LoadFailed (with the log tail), OutOfMemory, TemplateRefused,
-                                    EngineDied, EngineGone, EngineSlow, AnswerUnreadable
+                                    EngineDied, EngineGone, RanOutOfMemory, EngineSlow,
+                                    AnswerUnreadable
       RegistryError         500   (502 towards clients of a proxy; `retryable`)
         RegistryAnswered    500   (with the status that the registry gave)
       ClientError           500   ServerRefused (no server there), ServerAnswered (with the status it gave)
@@ -221,6 +222,10 @@ class TemplateRefused(LoadFailed):
 
 class EngineDied(EngineError):
     """The engine's process ended, or its stream broke, while requests were running."""
+
+
+class RanOutOfMemory(EngineDied):
+    """A request was broken off for want of memory. Whether the engine lives on or not, others have to make room."""
 
 
 class EngineGone(EngineDied):

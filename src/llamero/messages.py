@@ -49,6 +49,8 @@ class Request:
     options: dict[str, Any] = field(default_factory=dict)
     keep_alive_ns: int | None = None
     """None: keep the model's present value."""
+    is_batch: bool = False
+    """Whether it gives way to requests that somebody waits for."""
     timings: bool = False
     """Whether the end of the reply shall tell where the time went."""
     warnings: tuple[str, ...] = ()
@@ -226,6 +228,7 @@ class Loaded:
 
     reason: Literal["load", "unload"]
     warnings: tuple[str, ...] = ()
+    delays: Delays = Delays()
 
 
 @dataclass(frozen=True, slots=True)

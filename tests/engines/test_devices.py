@@ -6,13 +6,23 @@ import asyncio
 import json
 import os
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from llamero.engines import devices
-from llamero.engines.devices import Gpu, Memory, physical_cores, probe_gpus, read_memory
+from llamero.engines.devices import (
+    Gpu,
+    GpuRules,
+    Memory,
+    physical_cores,
+    probe_gpus,
+    read_devices,
+    read_memory,
+    usable,
+)
 from tests.engines.starting import ENV, eventually, gone
 
 KIB = 1024
@@ -90,8 +100,176 @@ def test_processor_cores(
     assert physical_cores(tmp_path) == cores
 
 
+MIB = 2**20
+GIB = 2**30
+
+TWO_CUDA = """\
+ggml_cuda_init: found 2 CUDA devices (Total VRAM: 28526 MiB):
+  Device 0: NVIDIA GeForce RTX 4080, compute capability 8.9, VMM: yes, VRAM: 16379 MiB
+  Device 1: NVIDIA TITAN V, compute capability 7.0, VMM: yes, VRAM: 12147 MiB
+load_backend: loaded CUDA backend from /usr/lib/ollama/libggml-cuda.so
+Available devices:
+  CUDA0: NVIDIA GeForce RTX 4080 (16379 MiB, 14900 MiB free)
+  CUDA1: NVIDIA TITAN V (12147 MiB, 11800 MiB free)
+"""
+APU = """\
+ggml_cuda_init: found 1 ROCm devices (Total VRAM: 98304 MiB):
+  Device 0: AMD Radeon 8060S Graphics, gfx1151 (0x1151), VMM: no, Wave Size: 32, VRAM: 98304 MiB
+ggml_vulkan: Found 1 Vulkan devices:
+ggml_vulkan: 0 = AMD Radeon 8060S Graphics (RADV GFX1151) (radv) | uma: 1 | fp16: 1 | bf16: 0 | warp size: 64
+Available devices:
+  ROCm0: AMD Radeon 8060S Graphics (98304 MiB, 98000 MiB free)
+  Vulkan0: AMD Radeon 8060S Graphics (RADV GFX1151) (98500 MiB, 98000 MiB free)
+"""
+MAC = """\
+ggml_metal_device_init: GPU name:   Apple M3 Max
+Available devices:
+  MTL0: Apple M3 Max (98304 MiB, 98303 MiB free)
+  BLAS: Accelerate (0 MiB, 0 MiB free)
+"""
+
+
+@pytest.mark.parametrize(
+    ("lines", "gpus"),
+    [
+        pytest.param(
+            TWO_CUDA,
+            [
+                Gpu("CUDA0", "NVIDIA GeForce RTX 4080", 16379 * MIB, 14900 * MIB, compute=(8, 9)),
+                Gpu("CUDA1", "NVIDIA TITAN V", 12147 * MIB, 11800 * MIB, compute=(7, 0)),
+            ],
+            id="CUDA",
+        ),
+        pytest.param(
+            APU,
+            [
+                Gpu(
+                    "ROCm0",
+                    "AMD Radeon 8060S Graphics",
+                    98304 * MIB,
+                    98000 * MIB,
+                    is_integrated=True,
+                    target="gfx1151",
+                ),
+                Gpu(
+                    "Vulkan0",
+                    "AMD Radeon 8060S Graphics (RADV GFX1151)",
+                    98500 * MIB,
+                    98000 * MIB,
+                    is_integrated=True,
+                ),
+            ],
+            id="ROCm and Vulkan, integrated",
+        ),
+        pytest.param(
+            MAC,
+            [
+                Gpu("MTL0", "Apple M3 Max", 98304 * MIB, 98303 * MIB, is_integrated=True),
+                Gpu("BLAS", "Accelerate", 0, 0),
+            ],
+            id="Metal",
+        ),
+        pytest.param("Available devices:\n", [], id="none"),
+        pytest.param("  CUDA0: cut (16379 MiB, 149\n", [], id="cut"),
+        pytest.param('[{"name": "CUDA0"}]\n', [], id="rows that lack something"),
+        pytest.param('[{"name": "CUDA0",\n', [], id="rows that are cut"),
+    ],
+)
+def test_what_an_engine_sees(lines: str, gpus: list[Gpu]) -> None:
+    assert list(read_devices(lines.splitlines())) == gpus
+
+
+def test_names_tell_the_library() -> None:
+    found = read_devices((TWO_CUDA + APU + MAC).splitlines())
+    assert [(gpu.library, gpu.index) for gpu in found] == [
+        ("CUDA", 0),
+        ("CUDA", 1),
+        ("ROCm", 0),
+        ("Vulkan", 0),
+        ("Metal", 0),
+        ("BLAS", 0),
+    ]
+
+
+RTX = Gpu("CUDA0", "NVIDIA GeForce RTX 4080", 16 * GIB, 15 * GIB, pci="0000:01:00.0")
+RTX_IN_VULKAN = Gpu("Vulkan0", "NVIDIA GeForce RTX 4080", 16 * GIB, 15 * GIB, pci="0000:01:00.0")
+SECOND_RTX = Gpu("CUDA1", "NVIDIA GeForce RTX 4080", 16 * GIB, 15 * GIB, pci="0000:02:00.0")
+RADEON = Gpu("ROCm0", "AMD Radeon", 24 * GIB, 24 * GIB)
+RADEON_IN_VULKAN = Gpu("Vulkan1", "AMD Radeon", int(23.6 * GIB), 24 * GIB)
+SMALLER_RADEON = replace(RADEON_IN_VULKAN, total_bytes=16 * GIB)
+ARC = Gpu("Vulkan2", "Intel Arc", 16 * GIB, 16 * GIB)
+UHD = Gpu("Vulkan3", "Intel UHD", 8 * GIB, 8 * GIB, is_integrated=True)
+ORIN = Gpu("CUDA0", "Orin", 30 * GIB, 20 * GIB, is_integrated=True)
+STRIX_HALO = Gpu("ROCm0", "AMD Radeon 8060S", 96 * GIB, 90 * GIB, is_integrated=True, target="gfx1151")
+PHOENIX = Gpu("ROCm0", "AMD Radeon 780M", 8 * GIB, 8 * GIB, is_integrated=True, target="gfx1103")
+M3 = Gpu("MTL0", "Apple M3", 16 * GIB, 16 * GIB, is_integrated=True)
+ALL = (RTX, RTX_IN_VULKAN, SECOND_RTX, RADEON, RADEON_IN_VULKAN, ARC, UHD)
+
+
+@pytest.mark.parametrize(
+    ("found", "rules", "names"),
+    [
+        pytest.param(ALL, {}, "CUDA0 CUDA1 ROCm0 Vulkan2", id="each card once, through its maker's library"),
+        pytest.param(ALL, {"integrated": True}, "CUDA0 CUDA1 ROCm0 Vulkan2 Vulkan3", id="integrated ones too"),
+        pytest.param(ALL, {"vulkan": False}, "CUDA0 CUDA1 ROCm0", id="no Vulkan"),
+        pytest.param(ALL, {"library": "cuda_v13"}, "CUDA0 CUDA1", id="one library"),
+        pytest.param(ALL, {"library": "rocm"}, "ROCm0", id="another"),
+        pytest.param(ALL, {"library": "vulkan"}, "Vulkan0 Vulkan1 Vulkan2", id="Vulkan on purpose"),
+        pytest.param(ALL, {"library": "cpu_avx2"}, "", id="none at all"),
+        pytest.param((UHD,), {}, "", id="integrated, and slow"),
+        pytest.param((ORIN,), {}, "CUDA0", id="integrated CUDA"),
+        pytest.param((STRIX_HALO,), {}, "ROCm0", id="integrated, and worth it"),
+        pytest.param((PHOENIX,), {}, "", id="integrated ROCm as a rule"),
+        pytest.param((M3,), {}, "MTL0", id="Apple"),
+        pytest.param((ORIN, M3), {"integrated": False}, "", id="none that is integrated"),
+        pytest.param((Gpu("BLAS", "Accelerate", 0, 0),), {}, "", id="no memory, no GPU"),
+        pytest.param((RTX_IN_VULKAN, ARC), {}, "Vulkan0 Vulkan2", id="Vulkan where there is nothing else"),
+        pytest.param(
+            (RADEON, replace(RADEON_IN_VULKAN, total_bytes=16 * GIB)),
+            {},
+            "ROCm0 Vulkan1",
+            id="of one name, of two sizes",
+        ),
+    ],
+)
+def test_which_gpus_may_be_used(found: tuple[Gpu, ...], rules: dict[str, Any], names: str) -> None:
+    assert " ".join(gpu.name for gpu in usable(found, GpuRules(**rules), {})) == names
+
+
+@pytest.mark.parametrize(
+    ("env", "ids"),
+    [
+        pytest.param({}, {"CUDA0": "0", "CUDA1": "1", "ROCm0": "0", "Vulkan2": "2"}, id="nothing is hidden"),
+        pytest.param({"CUDA_VISIBLE_DEVICES": "3, 5"}, {"CUDA0": "3", "CUDA1": "5"}, id="places"),
+        pytest.param({"CUDA_VISIBLE_DEVICES": "GPU-8f1c,GPU-77"}, {"CUDA0": "GPU-8f1c", "CUDA1": "GPU-77"}, id="names"),
+        pytest.param({"CUDA_VISIBLE_DEVICES": ""}, {"CUDA0": "0", "CUDA1": "1"}, id="empty is unset"),
+        pytest.param({"ROCR_VISIBLE_DEVICES": "2,4", "HIP_VISIBLE_DEVICES": "1"}, {"ROCm0": "4"}, id="one in another"),
+        pytest.param({"HIP_VISIBLE_DEVICES": "7"}, {"ROCm0": "7"}, id="HIP alone"),
+        pytest.param({"GGML_VK_VISIBLE_DEVICES": "9,8,7"}, {"Vulkan2": "7"}, id="Vulkan"),
+    ],
+)
+def test_cards_are_known_by_their_unfiltered_ids(env: dict[str, str], ids: dict[str, str]) -> None:
+    found = {gpu.name: gpu.id for gpu in usable((RTX, SECOND_RTX, RADEON, ARC), GpuRules(), env)}
+    assert found | ids == found
+
+
+@pytest.mark.parametrize(
+    ("name", "left"),
+    [
+        ("CUDA_VISIBLE_DEVICES", "ROCm0"),
+        ("HIP_VISIBLE_DEVICES", "CUDA0 CUDA1"),
+        ("ROCR_VISIBLE_DEVICES", "CUDA0 CUDA1"),
+        ("GPU_DEVICE_ORDINAL", "CUDA0 CUDA1"),
+        ("GGML_VK_VISIBLE_DEVICES", "CUDA0 CUDA1 ROCm0"),
+    ],
+)
+def test_a_hidden_card_is_not_used_through_vulkan_either(name: str, left: str) -> None:
+    assert " ".join(gpu.name for gpu in usable(ALL, GpuRules(), {name: "-1"})) == left
+
+
 def device(name: str, kind: str, total_bytes: int = 8) -> dict[str, Any]:
-    return {"name": name, "description": f"a {name}", "type": kind, "total_bytes": total_bytes, "free_bytes": 5}
+    sizes = {"total_bytes": total_bytes, "free_bytes": 5}
+    return {"name": name, "description": f"a {name}", "type": kind, "pci": "", "cuda_level": 0, **sizes}
 
 
 def probe_runs(monkeypatch: pytest.MonkeyPatch, code: str) -> None:
@@ -103,7 +281,10 @@ async def test_gpus_are_what_computes_and_has_memory(monkeypatch: pytest.MonkeyP
     found = [device("CPU", "CPU"), device("CUDA0", "GPU"), device("Vulkan1", "IGPU"), device("BLAS", "ACCEL")]
     answer = json.dumps([*found, device("CUDA9", "GPU", total_bytes=0)])
     probe_runs(monkeypatch, f"import os; os.write(2, b'driver: hello\\n'); print({answer!r}); print('driver: bye')")
-    assert await probe_gpus(ENV) == (Gpu("CUDA0", "a CUDA0", 8, 5), Gpu("Vulkan1", "a Vulkan1", 8, 5))
+    rules = GpuRules(integrated=True)
+    cuda, vulkan = Gpu("CUDA0", "a CUDA0", 8, 5, id="0"), Gpu("Vulkan1", "a Vulkan1", 8, 5, is_integrated=True, id="1")
+    assert await probe_gpus(ENV, rules=rules) == (cuda, vulkan)
+    assert await probe_gpus(ENV) == (cuda,)
 
 
 @pytest.mark.parametrize(
@@ -121,9 +302,8 @@ HANGS = "import os, time; open('pid', 'w').write(str(os.getpid())); time.sleep(6
 
 async def test_a_probe_that_hangs_is_ended(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(sys, "prefix", str(tmp_path))
-    monkeypatch.setattr(devices, "PROBE_TIMEOUT_S", 0.5)
     probe_runs(monkeypatch, HANGS)
-    assert await probe_gpus(ENV) == ()
+    assert await probe_gpus(ENV, timeout_s=0.5) == ()
     await gone(int((tmp_path / "pid").read_text()))
 
 
@@ -145,3 +325,31 @@ async def test_the_wheel_is_asked_in_a_process_of_its_own() -> None:
         assert gpu.name
         assert 0 <= gpu.free_bytes <= gpu.total_bytes
     assert "xllamacpp" not in sys.modules
+
+
+@pytest.mark.parametrize(
+    ("says", "found"),
+    [
+        (["Available devices:", "  (none)"], ()),
+        (
+            [
+                "loading",
+                "Available devices:",
+                "  CUDA0: A card (v2) (24576 MiB, 100 MiB free)",
+                "  X: b (1 MiB, 0 MiB free)",
+            ],
+            (Gpu("CUDA0", "A card (v2)", 24 << 30, 100 << 20, id="0"), Gpu("X", "b", 1 << 20, 0, id="0")),
+        ),
+        (["error: unknown argument"], ()),
+    ],
+)
+async def test_a_program_in_the_wheels_place_lists_what_it_sees(
+    tmp_path: Path, says: list[str], found: tuple[Gpu, ...]
+) -> None:
+    program = tmp_path / "llama-server"
+    lines = "".join(f"echo '{line}'\n" for line in says)
+    program.write_text(f'#!/bin/sh\ntest "$1" = --list-devices || exit 1\n{lines}exit {0 if found else 1}\n')
+    program.chmod(0o755)
+    assert await probe_gpus(ENV, str(program)) == found
+    assert await probe_gpus(ENV | {"PATH": str(tmp_path)}, "llama-server") == found
+    assert await probe_gpus(ENV, "/no/such/program") == ()

@@ -70,7 +70,7 @@ PROMPTS = {
 }
 
 
-@pytest.mark.parametrize("temperature", [0, 1.0])
+@pytest.mark.parametrize("temperature", [pytest.param(0, id="0"), pytest.param(1.0, id="1.0", marks=pytest.mark.heavy)])
 @pytest.mark.parametrize("prompt", PROMPTS.values(), ids=PROMPTS)
 async def test_every_token_has_an_entry_with_its_own_bytes(engine: LlamaCpp, prompt: str, temperature: float) -> None:
     """Partly N-104. The last token may end the answer, or stand in the middle of a character."""
@@ -151,6 +151,7 @@ async def test_what_nobody_can_tell_is_named(engine: LlamaCpp) -> None:
     assert said.done.warnings == (NO_LOGPROBS.format(missing),)
 
 
+@pytest.mark.heavy
 async def test_what_was_said_behind_a_shift_of_the_context_cannot_be_asked_again(smollm2_gguf: Path) -> None:
     async with real_engine(smollm2_gguf, ctx_tokens=64) as engine:
         said = await go_on(engine, PROMPTS["emoji"][-3:], n_predict=150, grammar="root ::= [😀-🙏]{50,50}")

@@ -21,11 +21,13 @@ from typing import Any
 import pytest
 
 from llamero.config import KV_CACHE_TYPES, Settings
-from llamero.engines import AdapterFile, Endpoint, LoadPlan
+from llamero.engines import AdapterFile, Endpoint, LoadPlan, Placement
+from llamero.engines.devices import Gpu
 from llamero.engines.llamacpp import MAX_ERROR_CHARS, LlamaCpp, LlamaCppSettings, arguments, parameters
 from llamero.errors import LoadFailed, OutOfMemory, TemplateRefused
 from llamero.options import merge_options
-from llamero.scheduler.plan import Defaults, Machine, ModelFacts, want
+from llamero.scheduler.facts import ModelFacts
+from llamero.scheduler.plan import Defaults, Machine, want
 from tests.engines.starting import (
     ENV,
     eventually,
@@ -45,6 +47,7 @@ from tests.running import children, command_line, is_running
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
 
 SOCKET = Endpoint("secret", socket="/run/e.sock")
+TWO_CARDS = ("CUDA0", "CUDA1")
 PLAN = LoadPlan(key="k", model=Path("/m.gguf"), ctx_tokens=2048)
 
 QUICK_S = 2.0
@@ -89,7 +92,10 @@ def has(flags: list[str], wanted: str) -> bool:
         pytest.param({"gpu_layers": 0}, "-ngl 0", id="no layers on the GPU"),
         pytest.param({"gpu_layers": 12}, "-ngl 12", id="some"),
         pytest.param({"threads": 3}, "-t 3", id="threads"),
-        pytest.param({"main_gpu": 1}, "--split-mode none --main-gpu 1", id="one GPU"),
+        pytest.param({"placement": Placement(gpus=("CUDA1",))}, "--split-mode none --main-gpu 0", id="one GPU"),
+        pytest.param(
+            {"placement": Placement(gpus=TWO_CARDS), "main_gpu": 5}, "--main-gpu 5", id="one that there is not"
+        ),
         pytest.param({"embedding": True}, "--embedding --kv-unified --slot-prompt-similarity 0", id="an embedder"),
         pytest.param(
             {"embedding": True, "slots": 32, "pool_tokens": 4096}, "-c 4096 -np 32", id="slots that share one cache"
@@ -101,7 +107,9 @@ def has(flags: list[str], wanted: str) -> bool:
         pytest.param({"keep_tokens": 5}, "--context-shift --keep 5", id="context shift"),
         pytest.param({"projectors": (Path("/p"), Path("/q"))}, "--mmproj /p", id="the first projector"),
         pytest.param(
-            {"projectors": (Path("/p"),), "gpu_layers": 0}, "--mmproj /p --no-mmproj-offload", id="it stays on the CPU"
+            {"projectors": (Path("/p"),), "placement": Placement(projector_on_gpu=False)},
+            "--mmproj /p --no-mmproj-offload",
+            id="it stays on the CPU",
         ),
         pytest.param({"adapters": (Path("/a"), Path("/b"))}, "--lora /a --lora /b", id="adapters in their order"),
         pytest.param(
@@ -110,6 +118,31 @@ def has(flags: list[str], wanted: str) -> bool:
             id="others' adapters behind its own",
         ),
         pytest.param({"chat_template": "{{m}}"}, "--jinja --chat-template {{m}}", id="another chat template"),
+        pytest.param(
+            {"speculation": "ngram", "draft_tokens": 16, "match_tokens": 8},
+            "--spec-type ngram-simple --spec-ngram-simple-size-n 8 --spec-ngram-simple-size-m 16",
+            id="repeated text",
+        ),
+        pytest.param(
+            {"speculation": "draft", "draft_tokens": 4, "draft_model": Path("/d")},
+            "--spec-type draft-simple --spec-draft-n-max 4 --spec-draft-model /d",
+            id="a draft model",
+        ),
+        pytest.param(
+            {"speculation": "draft", "draft_tokens": 4, "draft_model": Path("/d"), "gpu_layers": 0},
+            "--spec-draft-model /d --spec-draft-ngl 0",
+            id="it stays on the CPU as well",
+        ),
+        pytest.param(
+            {"speculation": "mtp", "draft_tokens": 2},
+            "--spec-type draft-mtp --spec-draft-n-max 2 --spec-draft-backend-sampling",
+            id="layers that look ahead",
+        ),
+        pytest.param(
+            {"speculation": "dflash", "draft_tokens": 8, "draft_model": Path("/d")},
+            "--spec-type draft-dflash --spec-draft-n-max 8 --spec-draft-model /d",
+            id="a model of blocks",
+        ),
     ],
 )
 def test_flags(plan: dict[str, Any], flags: str) -> None:
@@ -128,6 +161,17 @@ def test_flags(plan: dict[str, Any], flags: str) -> None:
             id="nor these",
         ),
         pytest.param({"context_shift": False, "keep_tokens": 4}, "--context-shift --keep", id="no context shift"),
+        pytest.param({}, "--spec-type --spec-draft-n-max --spec-draft-model", id="no speculation"),
+        pytest.param(
+            {"speculation": "mtp", "draft_tokens": 2, "gpu_layers": 0},
+            "--spec-draft-model --spec-draft-ngl",
+            id="the model's own layers are no file",
+        ),
+        pytest.param(
+            {"speculation": "draft", "draft_tokens": 4, "draft_model": Path("/d")},
+            "--spec-draft-ngl --spec-draft-backend-sampling --spec-ngram-simple-size-n",
+            id="a draft model on the GPU",
+        ),
         pytest.param({"projectors": (Path("/p"),)}, "--no-mmproj-offload", id="the projector on the GPU"),
     ],
 )
@@ -176,7 +220,7 @@ def test_r44_an_unknown_kv_cache_type_is_ignored_with_a_warning() -> None:
     assert "--cache-type-k" not in flags_of(kv_type=settings.kv_cache_type)
 
 
-GPU_MACHINE = Machine(ram_available_bytes=2**35, ram_total_bytes=2**35, gpu_total_bytes=2**35, gpu_free_bytes=2**35)
+GPU_MACHINE = Machine(ram_available_bytes=2**35, ram_total_bytes=2**35, gpus=(Gpu("CUDA0", "a card", 2**35, 2**35),))
 
 
 @pytest.mark.engine
@@ -188,13 +232,46 @@ async def test_r39_nothing_on_the_gpu(smollm2_gguf: Path) -> None:
     settings = parameters(plan, SOCKET)
     assert (settings["n_gpu_layers"], settings["load_mode"]) == (0, "LLAMA_LOAD_MODE_NONE")
     assert settings["mmproj_use_gpu"] is False
-    async with running(replace(plan, projectors=(), fit=False), LlamaCppSettings(env=ENV)) as engine:
+    async with running(replace(plan, projectors=()), LlamaCppSettings(env=ENV)) as engine:
         assert engine.memory.vram_bytes == 0
 
 
 async def test_a_foreign_program_gets_the_plan_as_its_flags(tmp_path: Path) -> None:
     async with fake_engine(tmp_path, plan={"slots": 2, "kv_type": "q8_0"}) as engine:
         assert read_record(tmp_path, "argv") == [arguments(engine.plan, engine.endpoint)]
+
+
+USER_ENV = {**ENV, "CUDA_VISIBLE_DEVICES": "2,3", "HIP_VISIBLE_DEVICES": "1", "OMP_NUM_THREADS": "2"}
+
+
+@pytest.mark.parametrize(
+    ("visible", "seen"),
+    [
+        pytest.param((), {"CUDA_VISIBLE_DEVICES": "2,3", "HIP_VISIBLE_DEVICES": "1"}, id="as we do"),
+        pytest.param((("CUDA_VISIBLE_DEVICES", "3"),), {"CUDA_VISIBLE_DEVICES": "3"}, id="one card"),
+        pytest.param(
+            (("CUDA_VISIBLE_DEVICES", "-1"), ("ROCR_VISIBLE_DEVICES", "1")),
+            {"CUDA_VISIBLE_DEVICES": "-1", "ROCR_VISIBLE_DEVICES": "1"},
+            id="of another library",
+        ),
+    ],
+)
+async def test_an_engine_sees_the_cards_that_it_is_to_use(
+    tmp_path: Path, visible: tuple[tuple[str, str], ...], seen: dict[str, str]
+) -> None:
+    """R-36, R-37: the plan's variables take the place of the user's, which they were chosen from."""
+    settings = replace(fake_settings(tmp_path), env=USER_ENV)
+    async with running(replace(fake_plan(tmp_path), placement=Placement(visible=visible)), settings):
+        assert read_record(tmp_path, "gpus") == [seen]
+
+
+async def test_what_it_takes_of_each_card_is_known_by_our_names(tmp_path: Path) -> None:
+    """It counts the cards that it sees from 0."""
+    names = "CUDA0 CUDA1_Mapped CUDA1 CUDA7 CPU".split()
+    lines = [f"load_tensors: {name} model buffer size = {n}.00 MiB" for n, name in enumerate(names, 1)]
+    place = Placement(gpus=("CUDA2", "CUDA5"))
+    async with fake_engine(tmp_path, {"prints": lines}, plan={"placement": place}) as engine:
+        assert engine.memory.gpus == (("CUDA2", 2**20), ("CUDA5", 5 * 2**20), ("CUDA7", 4 * 2**20))
 
 
 # --- until it is ready ---------------------------------------------------------------------------------------------
@@ -242,7 +319,7 @@ async def test_r51_silence_is_what_runs_out(tmp_path: Path) -> None:
         ({"prints": ["error: slow disk", "reading"], "loading": -1}, "error: slow disk"),
         ({"prints": ["reading"], "listens": False}, "reading"),
     ):
-        error = await failure_of(tmp_path, script, load_timeout_s=0.2)
+        error = await failure_of(tmp_path, script, load_timeout_s=0.6)
         assert str(error) == f"timed out waiting for llama-server to start - {last_word}"
 
 

@@ -25,6 +25,8 @@ def buffer(name: str, mib: float, kind: str = "model", function: str = "load_ten
 
 
 FIT = "llama_params_fit_impl:   - {}: {:2} layers ({:2} overflowing),  15000 MiB used,   1024 MiB free"
+WHOLE = "llama_kv_cache_iswa: creating non-SWA KV cache, size = 2048 cells"
+WINDOW = "llama_kv_cache_iswa: creating     SWA KV cache, size = 768 cells"
 ALL_ON_GPU = "load_tensors: offloaded 33/33 layers to GPU"
 
 
@@ -139,10 +141,41 @@ ALL_ON_GPU = "load_tensors: offloaded 33/33 layers to GPU"
             id="R-68 none overflow after the last fit",
         ),
         pytest.param([buffer("CPU", 20), ALL_ON_GPU], 20, 0, id="offloaded to nothing"),
+        pytest.param(
+            2 * [WHOLE, buffer("CPU", 8, "KV", "llama_kv_cache"), WINDOW, buffer("CPU", 2, "KV", "llama_kv_cache")],
+            10,
+            0,
+            id="sliding windows have a cache of their own, and a probe prints both once more",
+        ),
+        pytest.param(
+            ["llama_context:        CPU  output buffer size =     4.00 MiB"], 4, 0, id="as the engine aligns it"
+        ),
     ],
 )
 def test_r68_memory_in_use(lines: list[str], total_mib: int, vram_mib: int) -> None:
     assert use(*lines) == (total_mib, vram_mib)
+
+
+DRAFT = "common_speculative_init_result: loading draft model '/models/d.gguf'"
+OWN_LAYERS = "common_speculative_init_result: creating MTP draft context against the target model '/models/m.gguf'"
+REFUSED = "srv load_model: failed to initialize speculative decoding context: other vocabulary"
+
+
+@pytest.mark.parametrize(
+    ("lines", "total_mib"),
+    [
+        pytest.param([buffer("CPU", 30), DRAFT, buffer("CPU", 10)], 40, id="a draft model's come on top"),
+        pytest.param([buffer("CPU", 30), OWN_LAYERS, buffer("CPU", 4, "KV")], 34, id="those of layers that look ahead"),
+        pytest.param([buffer("CPU", 30), DRAFT, buffer("CPU", 10), REFUSED], 30, id="freed when it cannot be used"),
+        pytest.param(
+            [WHOLE, buffer("CPU", 8, "KV"), WINDOW, buffer("CPU", 4, "KV"), DRAFT, buffer("CPU", 2, "KV")],
+            14,
+            id="beside two caches",
+        ),
+    ],
+)
+def test_what_guesses_takes_memory_too(lines: list[str], total_mib: int) -> None:
+    assert use(*lines) == (total_mib, 0)
 
 
 @pytest.mark.parametrize("number", ["1.2.3", ".", "1" * 400, "-5", "nan", "1e999"])

@@ -13,9 +13,10 @@ from typing import Any
 import pytest
 
 from llamero.config import KV_CACHE_TYPES
-from llamero.engines import AdapterFile, Endpoint, LoadPlan
+from llamero.engines import AdapterFile, Endpoint, LoadPlan, Placement
 from llamero.engines.llamacpp import parameters
 from llamero.engines.runner import COMMAND
+from llamero.engines.speculation import NAMES
 from tests.engines.starting import DEADLINE_S, eventually, gone, plan_of
 from tests.running import is_running
 
@@ -71,7 +72,8 @@ for line in sys.stdin:
         value = params
         for name in path.split("."):
             value = getattr(value, name)
-        found[path] = getattr(value, "name", value)
+        named = [getattr(item, "name", item) for item in (value if isinstance(value, list) else [value])]
+        found[path] = named if isinstance(value, list) else named[0]
     found["lora_adapters"] = [[adapter.path, adapter.scale] for adapter in params.lora_adapters]
     print(json.dumps(found))
 """
@@ -107,14 +109,22 @@ EVERYTHING: dict[str, Any] = {
     "cache_ram_mib": 100,
     "chat_template": "{{ messages }}",
     "spare_template": "chatml",
-    "fit": True,
+    "image_tokens": 1024,
+    "placement": Placement(gpus=("CUDA0", "CUDA1"), fit=True, fit_target_mib=(512, 1024), projector_on_gpu=False),
+    "speculation": "draft",
+    "draft_tokens": 6,
+    "match_tokens": 9,
+    "draft_model": Path("/d.gguf"),
 }
 
 PLANS = [
     plan_of(NO_SUCH_FILE),
     plan_of(NO_SUCH_FILE, **EVERYTHING),
     plan_of(NO_SUCH_FILE, gpu_layers=0, projectors=(Path("/p.gguf"),), flash_attention=False),
+    plan_of(NO_SUCH_FILE, placement=Placement(gpus=("ROCm0",), reads_directly=True)),
     *(plan_of(NO_SUCH_FILE, kv_type=kind) for kind in KV_CACHE_TYPES),
+    *(plan_of(NO_SUCH_FILE, speculation=way, draft_tokens=5, match_tokens=4) for way in NAMES),
+    plan_of(NO_SUCH_FILE, speculation="draft", draft_tokens=5, draft_model=Path("/d.gguf"), gpu_layers=0),
 ]
 
 
@@ -125,6 +135,10 @@ def test_every_setting_exists_in_the_wheel() -> None:
     orders = [parameters(plan, endpoint) for plan in PLANS for endpoint in endpoints]
     for order, found in zip(orders, configured(*orders), strict=True):
         adapters = [[adapter["path"], adapter["scale"]] for adapter in order.pop("lora_adapters", [])]
+        if target := order.pop("fit_params_target", None):
+            first, second, *others = found.pop("fit_params_target")
+            assert [first, second] == target
+            assert set(others) == {second}, "the last one is for all that are not named"
         assert found == order | {"lora_adapters": adapters}
 
 
@@ -134,6 +148,7 @@ def test_every_setting_exists_in_the_wheel() -> None:
         ({"n_ctx_of_tomorrow": 1}, "AttributeError"),
         ({"model.path_of_tomorrow": "x"}, "AttributeError"),
         ({"load_mode": "LLAMA_LOAD_MODE_OF_TOMORROW"}, "KeyError"),
+        ({"speculative.types": ["COMMON_SPECULATIVE_TYPE_OF_TOMORROW"]}, "KeyError"),
     ],
 )
 def test_a_setting_that_the_wheel_lacks_is_an_error(settings: dict[str, Any], reason: str) -> None:

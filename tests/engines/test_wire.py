@@ -35,7 +35,7 @@ from llamero.engines.wire import (
     UNFINISHED,
     Wire,
 )
-from llamero.errors import ContextTooLong, EngineDied, EngineError, LlameroError
+from llamero.errors import ContextTooLong, EngineDied, EngineError, LlameroError, RanOutOfMemory
 from llamero.messages import Done, Event, Finished, Logprob, Text, Thinking, ToolCall, Usage
 from llamero.options import merge_options
 from tests.engines.starting import eventually, fake_engine, real_engine
@@ -588,7 +588,7 @@ async def test_an_engine_that_ran_out_of_memory_says_so(tmp_path: Path) -> None:
     """The refusal alone does not tell why; a client's own mistake has nothing to do with it (scheduler §11)."""
     oom = {"print": "ggml_cuda: cudaMalloc failed: out of memory"}
     async with fake_engine(tmp_path) as engine:
-        with pytest.raises(EngineError, match=r"^Compute error\.: ggml_cuda: cudaMalloc failed: out of memory$"):
+        with pytest.raises(RanOutOfMemory, match=r"^Compute error\.: ggml_cuda: cudaMalloc failed: out of memory$"):
             await answer(engine.wire, CHAT, [oom, {"pause": 0.1}, {"send": failing("Compute error.")}])
         with pytest.raises(EngineError, match=r"^bad grammar$"):
             await answer(engine.wire, COMPLETION, refusal(400, failing("bad grammar")))

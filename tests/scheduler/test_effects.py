@@ -2,21 +2,30 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
+from typing import Any, cast
 
 import pytest
 
-from llamero.engines import MemoryUse
-from llamero.engines.devices import Gpu, read_memory
+import llamero.scheduler.effects
+from llamero.engines import Engine, MemoryUse
+from llamero.engines.devices import Gpu, GpuRules, read_memory
 from llamero.engines.llamacpp import LlamaCppSettings
+from llamero.engines.native import NativeEngines
 from llamero.scheduler.effects import UNLIMITED, LocalEffects
+from llamero.scheduler.prompt_cache import PromptCache
+from llamero.store.prefixes import Prefixes
 
 GIB = 2**30
 GPU = Gpu("CUDA0", "a card", 24 * GIB, 23 * GIB)
 
 
-def effects(*gpus: Gpu, skip_ram_check: bool = False) -> LocalEffects:
-    local = LocalEffects(LlamaCppSettings(env={}), skip_ram_check=skip_ram_check)
+def effects(*gpus: Gpu, **more: Any) -> LocalEffects:
+    nothing_saved = PromptCache(Prefixes(Path("/models"), 0))
+    local = LocalEffects(LlamaCppSettings(env={}), NativeEngines(Path("/home")), nothing_saved, **more)
     local.gpus = gpus
     return local
 
@@ -32,20 +41,115 @@ def test_the_memory_check_can_be_switched_off() -> None:
     assert effects(skip_ram_check=True).machine(MemoryUse()).ram_available_bytes == UNLIMITED
 
 
+USED = MemoryUse(30 * GIB, 20 * GIB, mapped_bytes=GIB, gpus=(("CUDA0", 9 * GIB), ("CUDA1", 11 * GIB)))
+
+
+def test_r34_what_our_engines_use_is_not_free() -> None:
+    """Whatever a card reported before they were loaded."""
+    machine = effects(GPU, replace(GPU, name="CUDA1"), gpu_rules=GpuRules(overhead_bytes=GIB)).machine(USED)
+    assert [gpu.free_bytes for gpu in machine.gpus] == [(24 - 9 - 1) * GIB, (24 - 11 - 1) * GIB]
+    assert (machine.gpu_total_bytes, machine.gpu_free_bytes) == (46 * GIB, 26 * GIB)
+    assert machine.mapped_bytes == GIB
+    assert machine.system == sys.platform
+
+
+# --- measuring before a load ---
+
+
+class Cards:
+    """In the place of the probe: what it finds each time."""
+
+    def __init__(self, *free_gib: float) -> None:
+        self.free_gib = list(free_gib)
+
+    async def __call__(self, env: object, program: str, rules: GpuRules, *, timeout_s: float) -> tuple[Gpu, ...]:
+        free_gib = self.free_gib.pop(0)
+        return (replace(GPU, free_bytes=int(free_gib * GIB)),) if free_gib else ()
+
+
+@pytest.fixture
+def probes(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Cards]:
+    def probes(*free_gib: float) -> Cards:
+        cards = Cards(*free_gib)
+        monkeypatch.setattr(llamero.scheduler.effects, "probe_gpus", cards)
+        monkeypatch.setattr(llamero.scheduler.effects, "RETURN_PAUSE_S", 0.001)
+        return cards
+
+    return probes
+
+
+class Ended:
+    """An engine that is about to end."""
+
+    memory = MemoryUse(GIB, GIB, gpus=(("CUDA0", 8 * GIB),))
+
+    async def stop(self) -> None:
+        pass
+
+
+async def end(local: LocalEffects) -> None:
+    await local.stop(cast(Engine, Ended()), (), 0)
+
+
+async def test_before_a_load_the_cards_are_asked_again(probes: Callable[..., Cards]) -> None:
+    probes(20, 11)
+    local = effects()
+    await local.find_gpus()
+    assert local.measures
+    await local.measure(MemoryUse())
+    assert local.gpus[0].free_bytes == 11 * GIB
+
+
+async def test_while_an_engine_runs_what_it_uses_tells_enough(probes: Callable[..., Cards]) -> None:
+    cards = probes(20)
+    local = effects()
+    await local.find_gpus()
+    await local.measure(MemoryUse(gpus=(("CUDA0", 8 * GIB),)))
+    assert not cards.free_gib, "nobody asked"
+
+
 @pytest.mark.parametrize(
-    ("used_gib", "free_gib"),
+    ("used_gib", "answers"),
     [
-        pytest.param(0, 23, id="as reported"),
-        pytest.param(10, 14, id="without what our engines take"),
-        pytest.param(30, 0, id="never negative"),
+        pytest.param(0, [22, 15, 19.9, 20], id="three quarters of 8 GiB"),
+        pytest.param(5, [22, 10, 14.9, 15], id="beside another of ours"),
     ],
 )
-def test_free_gpu_memory(used_gib: int, free_gib: int) -> None:
-    """Partly R-34: all cards count together, and what others take is known from the start only."""
-    machine = effects(GPU).machine(MemoryUse(used_gib * GIB, used_gib * GIB))
-    assert (machine.gpu_total_bytes, machine.gpu_free_bytes) == (24 * GIB, free_gib * GIB)
+async def test_what_an_engine_had_comes_back_before_the_next_load(
+    probes: Callable[..., Cards], used_gib: int, answers: list[float]
+) -> None:
+    """Scheduler §6: others had 2 GiB of the card all the time."""
+    cards = probes(*answers)
+    local = effects(GPU)
+    await local.measure(MemoryUse())
+    await end(local)
+    await local.measure(MemoryUse(gpus=(("CUDA0", used_gib * GIB),) if used_gib else ()))
+    assert not cards.free_gib
+    assert local.gpus[0].free_bytes == answers[-1] * GIB
 
 
-def test_cards_count_together() -> None:
-    machine = effects(GPU, replace(GPU, name="CUDA1")).machine(MemoryUse())
-    assert (machine.gpu_total_bytes, machine.gpu_free_bytes) == (48 * GIB, 46 * GIB)
+async def test_what_does_not_come_back_is_not_awaited_for_ever(
+    probes: Callable[..., Cards], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(llamero.scheduler.effects, "RETURN_S", 0.0)
+    probes(22, 10)
+    local = effects(GPU)
+    await local.measure(MemoryUse())
+    await end(local)
+    await local.measure(MemoryUse())
+    assert local.gpus[0].free_bytes == 10 * GIB
+
+
+async def test_cards_that_do_not_answer_keep_their_old_figures(
+    probes: Callable[..., Cards], caplog: pytest.LogCaptureFixture
+) -> None:
+    probes(0)
+    local = effects(GPU)
+    await local.measure(MemoryUse())
+    assert local.gpus == (GPU,)
+    assert "do not answer" in caplog.text
+
+
+def test_there_is_nothing_to_measure_without_cards_or_on_a_mac() -> None:
+    assert not effects().measures
+    assert not effects(Gpu("MTL0", "Apple M3", GIB, GIB, is_integrated=True)).measures

@@ -32,7 +32,7 @@ def test_the_figures_of_a_header(tmp_path: Path) -> None:
     assert model.size_bytes == len(tiny_llama())
     assert (model.family, model.families) == ("llama", ("llama", "deepseek2"))
     assert (model.train_ctx_tokens, model.layers, model.embedding_length, model.vocabulary) == (128, 1, 32, 260)
-    assert (model.heads, model.kv_heads_min, model.kv_heads_total) == (4, 2, 2)
+    assert (model.heads, model.kv_heads_min) == (4, 2)
     assert not model.is_embedder
     assert not model.has_vision
 
@@ -61,6 +61,29 @@ def test_projectors_and_adapters_come_in_the_order_of_the_manifest(tmp_path: Pat
     assert model.has_vision
 
 
+@pytest.mark.parametrize(
+    ("draft", "kind"),
+    [
+        pytest.param(tiny_llama({"general.name": "small"}), "draft", id="a smaller model"),
+        pytest.param(tiny_llama({"llama.nextn_predict_layers": 1}), "mtp", id="layers that look ahead"),
+        pytest.param(gguf_file({"general.architecture": "dflash"}), "dflash", id="a model of blocks"),
+    ],
+)
+def test_a_draft_model_says_how_it_guesses(tmp_path: Path, draft: bytes, kind: str) -> None:
+    folder.add(tmp_path, "m", tiny_llama(), more=[("draft", b"GGUF older"), ("draft", draft)])
+    model = facts(tmp_path)
+    assert model.drafter is not None
+    assert model.drafter.path.read_bytes() == draft
+    assert model.drafter.kind == kind
+    assert not model.looks_ahead
+
+
+def test_a_model_may_look_ahead_itself(tmp_path: Path) -> None:
+    folder.add(tmp_path, "m", tiny_llama({"llama.nextn_predict_layers": 2}))
+    assert facts(tmp_path).looks_ahead
+    assert facts(tmp_path).drafter is None
+
+
 def test_an_embedder_is_known_by_its_pooling(tmp_path: Path) -> None:
     folder.add(tmp_path, "m", tiny_llama({"llama.pooling_type": 1}))
     assert facts(tmp_path).is_embedder
@@ -74,13 +97,13 @@ def test_one_that_ranks_is_no_embedder(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("changes", "kv_heads_min", "kv_heads_total", "kv_bytes"),
+    ("changes", "kv_heads_min", "kv_bytes"),
     [
         # 2 x layers x fewest kv heads x (32 / most heads) x 100 tokens x 2 bytes
-        pytest.param({}, 2, 6, 2 * 3 * 2 * 8 * 100 * 2, id="one number for all layers"),
-        pytest.param({"llama.attention.head_count_kv": None}, 1, 12, 2 * 3 * 1 * 8 * 100 * 2, id="unknown"),
+        pytest.param({}, 2, 2 * 3 * 2 * 8 * 100 * 2, id="one number for all layers"),
+        pytest.param({"llama.attention.head_count_kv": None}, 1, 2 * 3 * 1 * 8 * 100 * 2, id="unknown"),
         pytest.param(
-            {"llama.attention.head_count_kv": Typed("[i32]", [4, 0, 2])}, 0, 6, 0, id="a layer without attention"
+            {"llama.attention.head_count_kv": Typed("[i32]", [4, 0, 2])}, 0, 0, id="a layer without attention"
         ),
         pytest.param(
             {
@@ -88,20 +111,19 @@ def test_one_that_ranks_is_no_embedder(tmp_path: Path) -> None:
                 "llama.attention.head_count_kv": Typed("[i32]", [4, 2, 3]),
             },
             2,
-            9,
             2 * 3 * 2 * 4 * 100 * 2,
             id="numbers for each layer",
         ),
     ],
 )
 def test_predicted_bytes_of_a_synthetic_file(
-    tmp_path: Path, changes: dict[str, Any], kv_heads_min: int, kv_heads_total: int, kv_bytes: int
+    tmp_path: Path, changes: dict[str, Any], kv_heads_min: int, kv_bytes: int
 ) -> None:
     """Partly R-33."""
     header = llama_metadata({"llama.block_count": 3, **changes})
     folder.add(tmp_path, "m", gguf_file(header, llama_tensors(3)))
     model = facts(tmp_path)
-    assert (model.kv_heads_min, model.kv_heads_total) == (kv_heads_min, kv_heads_total)
+    assert model.kv_heads_min == kv_heads_min
     for slots in (1, 4):
         plan = want(model, merge_options({"num_ctx": 100}), None, MACHINE, Defaults(slots=slots))
         assert plan.predicted_bytes == model.size_bytes + slots * kv_bytes

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import random
+import time
 from typing import Any
 
 import pytest
 
 from llamero.config import Settings
 from llamero.durations import FOREVER, MINUTE, SECOND
-from llamero.engines import Endpoint
+from llamero.engines import Endpoint, LoadPlan
 from llamero.engines.llamacpp import arguments
-from llamero.errors import Busy, LoadFailed, OutOfMemory
+from llamero.errors import Busy, EngineError, LoadFailed, OutOfMemory, RanOutOfMemory
 from llamero.options import OPTIONS
+from llamero.scheduler.loop import Claim
 from llamero.scheduler.plan import max_loaded
 from tests.scheduler.world import GIB, RAM_GIB, START_NS, Client, World, opened
 
@@ -114,6 +116,130 @@ async def test_waiters_for_a_slot_are_served_in_their_order() -> None:
         for index, client in enumerate(waiting):
             assert [each.holds for each in waiting[index:]] == [True] + [False] * (4 - index)
             await world.leave(client)
+
+
+# --- one pool for all slots ---
+
+
+async def test_requests_that_may_fill_their_windows_run_as_many_as_there_are_windows() -> None:
+    """Partly R-73: with the real engine in tests/server/test_parallel.py."""
+    async with opened(ram_bytes=64 * GIB) as world:
+        clients = [await world.ask("a", slots=0, num_ctx=2048, token_bytes=128 * 2**10) for _ in range(4)]
+        assert clients[0].engine.wanted.plan.pool_tokens == 2 * 2048
+        assert [client.holds for client in clients] == [True, True, False, False]
+        await world.leave(clients[0])
+        assert [client.holds for client in clients[1:]] == [True, True, False]
+
+
+async def test_short_requests_share_the_pool_as_long_as_there_are_slots() -> None:
+    async with opened(ram_bytes=64 * GIB) as world:
+        clients = [
+            await world.ask("a", claim=Claim(tokens=100), slots=0, num_ctx=2048, token_bytes=128 * 2**10)
+            for _ in range(5)
+        ]
+        assert [client.holds for client in clients] == [True, True, True, True, False]
+        seats = {client.lease.seat.slot.index for client in clients if client.lease}
+        assert len(seats) == 4
+
+
+async def test_nobody_overtakes_a_request_that_needs_much_room() -> None:
+    async with opened(ram_bytes=64 * GIB) as world:
+        wishes: dict[str, Any] = {"slots": 0, "num_ctx": 2048, "token_bytes": 128 * 2**10}
+        small = await world.ask("a", claim=Claim(tokens=100), **wishes)
+        large = [await world.ask("a", **wishes) for _ in range(2)]
+        late = await world.ask("a", claim=Claim(tokens=100), **wishes)
+        assert [client.holds for client in (small, *large, late)] == [True, True, False, False]
+        await world.leave(small)
+        assert [client.holds for client in (*large, late)] == [True, True, False]
+
+
+async def test_room_that_turns_out_not_to_be_needed_is_for_others() -> None:
+    async with opened(ram_bytes=64 * GIB) as world:
+        wishes: dict[str, Any] = {"slots": 0, "num_ctx": 2048, "token_bytes": 128 * 2**10}
+        first, second, third = [await world.ask("a", **wishes) for _ in range(3)]
+        assert third.waits
+        assert second.lease is not None
+        second.lease.settle(500)
+        await world.settle()
+        assert third.waits, "2048 + 500 + 2048 are more than two windows"
+        assert first.lease is not None
+        first.lease.settle(1500)
+        await world.settle()
+        assert third.holds
+
+
+async def test_r74_batch_requests_wait_behind_interactive_ones_but_not_for_ever(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Partly R-74: the order in a line is in test_line.py."""
+    async with opened() as world:
+        running = await world.ask("a")
+        batch = await world.ask("a", claim=Claim(is_batch=True))
+        people = [await world.ask("a") for _ in range(3)]
+        await world.leave(running)
+        assert people[0].holds
+        now_s = time.monotonic()
+        monkeypatch.setattr("llamero.scheduler.loop.time.monotonic", lambda: now_s + 31)
+        await world.leave(people[0])
+        assert batch.holds
+
+
+async def test_a_busy_key_leaves_every_other_turn_to_another() -> None:
+    async with opened() as world:
+        running = await world.ask("a", claim=Claim(party="many"))
+        many = [await world.ask("a", claim=Claim(party="many")) for _ in range(5)]
+        few = await world.ask("a", claim=Claim(party="few"))
+        await world.leave(running)
+        assert few.holds
+        more = await world.ask("a", claim=Claim(party="few"))
+        await world.leave(few)
+        assert many[0].holds
+        await world.leave(many[0])
+        assert more.holds
+
+
+async def test_the_load_queue_takes_turns_too() -> None:
+    async with opened(max_loaded=1, hold_loads=True) as world:
+        loading = world.send("a")
+        await world.settle()
+        first, second = [await world.ask(name, claim=Claim(party="many")) for name in "bc"]
+        other = await world.ask("d", claim=Claim(party="few"))
+        order = [view.model for view in world.scheduler.snapshot().queue]
+        assert order == ["b", "d", "c"]
+        assert (first.waits, second.waits, other.waits, loading.waits) == (True, True, True, True)
+
+
+# --- what other programs leave ---
+
+
+async def test_an_idle_engine_is_loaded_again_with_a_thread_for_each_core_that_is_left() -> None:
+    async with opened(cores=4) as world:
+        running = await world.ask("a")
+        assert running.engine.wanted.plan.threads == 0, "all of them"
+        world.effects.busy_cores = (1.0, 1.0)
+        beside = await world.ask("a", slots=2)
+        assert beside.waits, "an engine in use stays as it is"
+        await world.leave(running)
+        assert beside.engine is running.engine
+        await world.leave(beside)
+        later = await world.ask("a")
+        assert later.engine.wanted.plan.threads == 3
+        await world.leave(later)
+        world.effects.busy_cores = (0.0, 1.0)
+        assert (await world.ask("a")).engine is later.engine, "it may come back"
+        assert world.log == ["start a", "stop a", "start a"]
+
+
+async def test_an_engine_that_was_slow_to_load_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("llamero.scheduler.loop.QUICK_LOAD_S", 0.01)
+    async with opened(cores=4, hold_loads=True) as world:
+        first = world.send("a")
+        await world.settle()
+        await asyncio.sleep(0.02)
+        await world.finish_load()
+        await world.leave(first)
+        world.effects.busy_cores = (2.0, 2.0)
+        assert (await world.ask("a")).engine is first.engine
 
 
 # --- engines that die ---
@@ -390,6 +516,17 @@ async def test_waiters_for_a_slot_are_bounded_apart_from_the_queue() -> None:
         assert waiting[1].holds
 
 
+async def test_waiters_for_a_slot_are_shown_each_with_its_place_in_its_line() -> None:
+    async with opened() as world:
+        running = [await world.ask(name) for name in "ab"]
+        waiting = [await world.ask(name) for name in "aba"]
+        queue = world.scheduler.snapshot().queue
+        assert sorted((view.model, view.position) for view in queue) == [("a", 1), ("a", 2), ("b", 1)]
+        await world.leave(running[0])
+        assert waiting[0].holds
+        assert sorted((view.model, view.position) for view in world.scheduler.snapshot().queue) == [("a", 1), ("b", 1)]
+
+
 async def test_waiters_for_a_load_are_bounded_by_the_slots_to_come() -> None:
     async with opened(max_waiting=1, hold_loads=True) as world:
         clients = [await world.ask("a", slots=2) for _ in range(4)]
@@ -554,7 +691,7 @@ async def test_a_client_that_leaves_as_it_is_granted_leaks_no_slot() -> None:
     async with opened() as world:
         running, waiting, last = await world.ask("a"), await world.ask("a"), await world.ask("a")
         assert running.lease is not None
-        ticket = running.lease.runner.waiting[0]
+        ticket = next(iter(running.lease.runner.waiting))
         running.leave()
         while ticket.lease is None:  # noqa: ASYNC110  # the very turn of the loop matters
             await asyncio.sleep(0)
@@ -635,6 +772,176 @@ async def test_r48_a_failed_load_leaves_other_engines_alone() -> None:
         assert running.holds
         assert world.loaded == ["running", "idle"]
         assert world.log == ["start running", "start idle", "start a"]
+
+
+OOM = OutOfMemory("the model does not fit into memory: cudaMalloc failed")
+
+
+def planned(world: World) -> LoadPlan:
+    """What is being loaded."""
+    assert world.effects.loading is not None
+    return world.effects.loading.plan
+
+
+async def test_r46_an_automatic_context_that_does_not_fit_is_tried_once_with_less() -> None:
+    async with opened(vram_bytes=64 * GIB, hold_loads=True) as world:
+        client = await world.ask("a")
+        assert planned(world).ctx_tokens == 262_144
+        await world.fail_load(OOM)
+        assert client.waits
+        assert (planned(world).ctx_tokens, planned(world).batch_tokens) == (32_768, 1024)
+        await world.fail_load(OOM)
+        assert text(client) == str(OOM)
+        assert world.log == ["start a", "start a"]
+        assert world.loaded == []
+
+
+async def test_r46_before_that_every_other_engine_goes() -> None:
+    async with opened(vram_bytes=64 * GIB) as world:
+        busy, idle = await world.ask("busy"), await world.ask("idle")
+        await world.leave(idle)
+        world.effects.hold_loads = True
+        client = await world.ask("a")
+        await world.fail_load(OOM)
+        assert world.log[2:] == ["start a", "stop idle"], "busy is awaited, not cut off"
+        assert busy.holds
+        await world.leave(busy)
+        assert world.log[4:] == ["stop busy", "start a"]
+        assert planned(world).ctx_tokens == 32_768
+        await world.finish_load()
+        assert client.holds
+
+
+async def test_r46_the_smallest_context_is_not_reduced() -> None:
+    async with opened(hold_loads=True) as world:
+        client = await world.ask("a")
+        await world.fail_load(OOM)
+        assert text(client) == str(OOM)
+        assert world.log == ["start a"]
+
+
+async def test_r47_an_explicit_context_is_tried_once_more_without_the_others() -> None:
+    async with opened(vram_bytes=64 * GIB) as world:
+        for name in ("b", "c"):
+            await world.leave(await world.ask(name))
+        world.effects.hold_loads = True
+        client = await world.ask("a", num_ctx=8192)
+        await world.fail_load(OOM)
+        assert world.log[2:] == ["start a", "stop b", "stop c", "start a"]
+        assert planned(world).ctx_tokens == 8192
+        await world.fail_load(OOM)
+        assert text(client) == str(OOM)
+        assert world.log[-1] == "start a"
+
+
+async def test_r47_alone_an_explicit_context_is_not_tried_again() -> None:
+    async with opened(vram_bytes=64 * GIB, hold_loads=True) as world:
+        client = await world.ask("a", num_ctx=8192)
+        await world.fail_load(OOM)
+        assert text(client) == str(OOM)
+
+
+async def test_those_who_wait_for_the_same_load_share_the_second_one() -> None:
+    async with opened(vram_bytes=64 * GIB, hold_loads=True) as world:
+        clients = [await world.ask("a"), await world.ask("a"), await world.ask("b")]
+        await world.fail_load(OOM)
+        assert planned(world).ctx_tokens == 32_768
+        await world.hang_up(clients[0])
+        await world.finish_load()
+        assert clients[1].holds
+        assert world.log[:2] == ["start a", "start a"]
+
+
+async def test_a_load_that_nobody_waits_for_is_not_tried_again() -> None:
+    async with opened(vram_bytes=64 * GIB, hold_loads=True, hold_aborts=True) as world:
+        client = await world.ask("a")
+        await world.hang_up(client)
+        world.effects.let_go()
+        await world.settle()
+        assert world.log == ["start a", "abort a"]
+
+
+async def test_r49_a_projector_that_does_not_fit_goes_to_the_cpu() -> None:
+    async with opened(vram_bytes=64 * GIB, hold_loads=True) as world:
+        other = await world.ask("other")
+        await world.finish_load()
+        client = await world.ask("a", sees=True, num_ctx=8192)
+        assert planned(world).placement.projector_on_gpu
+        await world.fail_load(OOM)
+        assert not planned(world).placement.projector_on_gpu
+        assert "--no-mmproj-offload" in arguments(planned(world), Endpoint("secret", socket="/s"))
+        await world.finish_load()
+        assert client.holds
+        assert other.holds
+        assert world.log == ["start other", "start a", "start a"]
+
+
+async def test_r49_once() -> None:
+    async with opened(vram_bytes=64 * GIB, hold_loads=True) as world:
+        client = await world.ask("a", sees=True, num_ctx=8192)
+        await world.fail_load(OOM)
+        await world.fail_load(OOM)
+        assert text(client) == str(OOM)
+        assert world.log == ["start a", "start a"]
+
+
+async def test_r52_want_of_memory_in_an_answer_ends_every_engine_as_soon_as_it_is_idle() -> None:
+    async with opened() as world:
+        unlucky, busy, idle = await world.ask("a"), await world.ask("b"), await world.ask("c")
+        await world.leave(idle)
+        unlucky.break_off(RanOutOfMemory("cudaMalloc failed"))
+        await world.settle()
+        assert text(unlucky) == "cudaMalloc failed"
+        assert sorted(world.log[3:]) == ["stop a", "stop c"]
+        assert busy.holds
+        await world.leave(busy)
+        assert world.log[-1] == "stop b"
+
+
+async def test_other_errors_of_an_answer_leave_engines_alone() -> None:
+    async with opened() as world:
+        client = await world.ask("a")
+        client.break_off(EngineError("invalid grammar"))
+        await world.settle()
+        assert world.log == ["start a"]
+
+
+async def test_r71_the_log_tells_how_an_engine_ended(caplog: pytest.LogCaptureFixture) -> None:
+    async with opened() as world:
+        for deaths in (1, 2):
+            client = await world.ask("a")
+            engine = client.engine
+            engine.last_error = "earlier trouble\nCUDA error: an illegal memory access"
+            engine.die()
+            await world.settle()
+            told = (
+                f"engine died model=a pid={engine.pid} deaths={deaths}: signal: killed: CUDA error: an illegal memory"
+            )
+            assert caplog.messages[-1].startswith(told)
+            assert "earlier" not in caplog.text
+
+
+# --- measuring before a load ---
+
+
+async def test_what_is_free_is_measured_before_each_load_and_after_each_stop() -> None:
+    async with opened(max_loaded=1, measures=True) as world:
+        await world.leave(await world.ask("a"))
+        await world.leave(await world.ask("b"))
+        await world.leave(await world.ask("b"))
+        assert world.log == ["measure", "start a", "stop a", "measure", "start b"]
+
+
+async def test_nothing_is_loaded_while_measuring() -> None:
+    async with opened(measures=True) as world:
+        world.effects.hold_measuring = asyncio.Event()
+        first, second = await world.ask("a"), await world.ask("b")
+        assert world.log == ["measure"]
+        await world.hang_up(first)
+        world.effects.hold_measuring.set()
+        await world.settle()
+        assert second.holds
+        assert world.log == ["measure", "start b"]
 
 
 async def test_a_load_that_fails_in_an_unforeseen_way_is_an_answer_too(caplog: pytest.LogCaptureFixture) -> None:
@@ -758,7 +1065,7 @@ async def test_r32_the_first_model_is_measured_against_main_memory_only(
         if not fits:
             assert isinstance(client.error, OutOfMemory)
             assert client.error.status == 500
-            assert text(client) == "model requires more system memory (65.0 GiB) than is available (64.0 GiB)"
+            assert text(client) == "model requires more system memory (65.5 GiB) than is available (64.0 GiB)"
             assert world.log == []
         else:
             assert world.log == ["start a"]
@@ -835,7 +1142,7 @@ async def test_an_engine_that_cannot_be_stopped_does_not_stop_the_scheduler(
     async with opened(max_loaded=1) as world:
         await world.leave(await world.ask("a"))
 
-        async def fail(engine: Any) -> None:
+        async def fail(engine: Any, *saving: Any) -> None:
             engine.die()
             raise OSError("no such process")
 

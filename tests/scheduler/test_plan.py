@@ -9,39 +9,42 @@ from typing import Any
 
 import pytest
 
-from llamero.config import KV_CACHE_TYPES
 from llamero.durations import FOREVER, MINUTE
 from llamero.engines import AdapterFile, Endpoint
+from llamero.engines.devices import Gpu
 from llamero.engines.llamacpp import arguments
 from llamero.options import merge_options
+from llamero.scheduler.estimate import predict
+from llamero.scheduler.facts import ModelFacts
 from llamero.scheduler.plan import (
-    KV_TYPE_BYTES,
     MAX_EXTRA_ADAPTERS,
-    SINGLE_SLOT_FAMILIES,
     Candidate,
     Defaults,
     Machine,
-    ModelFacts,
     Wanted,
     binary_size,
     choose_victim,
     fits,
+    has_wrong_threads,
     max_loaded,
     must_reload,
-    predict,
     tier,
     too_large,
     want,
     with_adapters_of,
 )
+from llamero.scheduler.shape import Shape
+from llamero.scheduler.slots import SINGLE_SLOT_FAMILIES
 from tests.scheduler.world import GIB, facts
 
 MIB = 2**20
 CPU = Machine(ram_available_bytes=8 * GIB, ram_total_bytes=16 * GIB)
-GPU = Machine(ram_available_bytes=8 * GIB, ram_total_bytes=9 * GIB, gpu_total_bytes=24 * GIB, gpu_free_bytes=20 * GIB)
+CARD = Gpu("CUDA0", "a card", 24 * GIB, 20 * GIB, id="0")
+GPU = Machine(ram_available_bytes=8 * GIB, ram_total_bytes=9 * GIB, gpus=(CARD,))
 LLAMA = facts("llama", train_ctx_tokens=131_072, layers=32, embedding_length=4096, heads=32, kv_heads_min=8)
 
-UNSET = Defaults()
+UNSET = Defaults(slots=1)
+ENCODER = Shape(is_causal=False)
 
 
 def wanted(
@@ -67,7 +70,7 @@ def flags(each: Wanted) -> str:
 )
 def test_r40_gpu_memory_decides_the_default_context(gpu_gib: float, ctx: int) -> None:
     assert tier(int(gpu_gib * GIB)) == ctx
-    machine = replace(CPU, gpu_total_bytes=int(gpu_gib * GIB))
+    machine = replace(CPU, gpus=(replace(CARD, total_bytes=int(gpu_gib * GIB)),) if gpu_gib else ())
     assert wanted(facts("m"), machine).plan.ctx_tokens == ctx
 
 
@@ -128,6 +131,13 @@ def test_a_changed_context_is_named_unless_we_chose_it(
     assert (plan.plan.ctx_tokens, plan.warnings) == (ctx, warnings)
 
 
+def test_a_context_without_a_limit_of_its_own_stays_within_what_the_engine_can_count() -> None:
+    plan = wanted(facts("m"), num_ctx=10**400)
+    assert plan.plan.ctx_tokens == 2**31 - 1
+    assert len(plan.warnings) == 1
+    assert plan.warnings[0].endswith(" reduced to 2147483647, more than the engine can count")
+
+
 # --- options beyond what makes sense ---
 
 
@@ -140,15 +150,15 @@ def test_a_changed_context_is_named_unless_we_chose_it(
         ({"num_batch": -1}, "batch_tokens", 32, "num_batch -1 changed to 32"),
         ({"num_gpu": -9}, "gpu_layers", -1, "num_gpu -9 changed to -1"),
         ({"num_gpu": 999}, "gpu_layers", 33, None),
-        ({"main_gpu": 2**40}, "main_gpu", 15, f"main_gpu {2**40} changed to 15"),
-        ({"main_gpu": -1}, "main_gpu", 0, "main_gpu -1 changed to 0"),
+        ({"main_gpu": 2**40}, "main_gpu", 15, f"main_gpu {2**40}: there is no such GPU"),
+        ({"main_gpu": -1}, "main_gpu", 0, "main_gpu -1: there is no such GPU"),
         ({"num_keep": 2**62}, "keep_tokens", 4096, None),
         ({"num_keep": -1}, "keep_tokens", 0, None),
         (
             {"draft_num_predict": 4},
             "batch_tokens",
             512,
-            "draft_num_predict has no effect: draft models are not supported yet",
+            "draft_num_predict has no effect: the model has no draft model",
         ),
         ({"draft_num_predict": 0}, "batch_tokens", 512, None),
     ],
@@ -184,68 +194,29 @@ def test_models_that_pool_have_one_slot_and_a_unified_cache(kind: dict[str, bool
 
 
 @pytest.mark.parametrize(
-    ("model", "ctx", "slots", "pool"),
+    ("kind", "slots", "pool", "seats"),
     [
-        pytest.param(facts("m", is_embedder=True), 512, 32, 1024, id="R-25 two batches"),
-        pytest.param(facts("m", is_embedder=True), 8192, 32, 8192, id="R-25 a long window"),
-        pytest.param(facts("m", is_embedder=True, family="bert"), 512, 32, 32 * 512, id="R-25 no cache to pay for"),
-        pytest.param(facts("m", is_ranker=True, family="bert"), 512, 32, 32 * 512, id="a ranker without a cache"),
-        pytest.param(facts("m", is_ranker=True), 512, 1, 1024, id="a ranker with one"),
+        pytest.param({"is_embedder": True}, 32, 1024, 1, id="R-25 two batches of one request"),
+        pytest.param({"is_embedder": True, "shape": ENCODER}, 32, 32 * 512, 10, id="R-25 no cache to pay for"),
+        pytest.param({"is_ranker": True, "shape": ENCODER}, 32, 32 * 512, 1, id="a ranker without a cache"),
+        pytest.param({"is_ranker": True}, 1, 1024, 1, id="a ranker with one"),
     ],
 )
-def test_the_slots_of_models_that_pool_share_one_cache(model: ModelFacts, ctx: int, slots: int, pool: int) -> None:
+def test_the_slots_of_models_that_pool_share_one_cache(kind: dict[str, Any], slots: int, pool: int, seats: int) -> None:
     """They are for the texts of one request. R-25 as a whole: see `tests/server/test_embed_packed.py`."""
-    plan = wanted(model, num_ctx=ctx)
+    plan = wanted(facts("m", **kind), num_ctx=512, defaults=Defaults())
     assert f" -c {pool} -np {slots} " in flags(plan)
-    assert plan.plan.requests_at_once == 1
+    assert plan.plan.seats == seats
     assert plan.plan.cache_ram_mib == 0
 
 
-@pytest.mark.parametrize(("setting", "slots"), [(0, 1), (1, 1), (2, 2), (8, 8)])
+@pytest.mark.parametrize(("setting", "slots"), [(1, 1), (2, 2), (8, 8)])
 def test_other_models_have_as_many_slots_as_set(setting: int, slots: int) -> None:
     plan = wanted(defaults=Defaults(slots=setting), num_ctx=1000)
     assert f"-c {slots * 1000} -np {slots} " in flags(plan)
 
 
-# --- batch, memory mapping, devices ---
-
-
-@pytest.mark.parametrize(
-    ("ctx", "slots", "batch"),
-    [(4, 1, 512), (4096, 1, 512), (4097, 1, 1024), (2048, 3, 1024), (32_768, 1, 1024), (32_769, 1, 2048)],
-)
-def test_the_automatic_batch_follows_the_whole_context(ctx: int, slots: int, batch: int) -> None:
-    """Partly R-42: memory is not looked at yet."""
-    assert wanted(defaults=Defaults(slots=slots), num_ctx=ctx).plan.batch_tokens == batch
-
-
-@pytest.mark.parametrize(("ctx", "batch"), [(512, 512), (2048, 2048), (8192, 2048)])
-def test_an_embedder_takes_its_window_in_one_batch(ctx: int, batch: int) -> None:
-    """Partly R-42."""
-    assert wanted(facts("m", is_embedder=True), num_ctx=ctx).plan.batch_tokens == batch
-
-
-def test_num_gpu_zero_keeps_everything_on_the_cpu() -> None:
-    """Partly R-39: what it takes on the GPU is the engine's to say."""
-    model = replace(LLAMA, projectors=(Path("/models/p"),))
-    line = flags(wanted(model, GPU, num_gpu=0))
-    assert " -ngl 0 " in line
-    assert "--load-mode none" in line
-    assert "--no-mmproj-offload" in line
-
-
-@pytest.mark.parametrize(
-    ("machine", "options", "mmap"),
-    [
-        (CPU, {}, False),
-        (CPU, {"use_mmap": True}, True),
-        (GPU, {}, True),
-        (GPU, {"use_mmap": False}, False),
-        (GPU, {"num_gpu": 0}, False),
-    ],
-)
-def test_weights_are_mapped_for_a_gpu_or_when_asked(machine: Machine, options: dict[str, Any], mmap: bool) -> None:
-    assert wanted(LLAMA, machine, **options).plan.use_mmap is mmap
+# --- context shift ---
 
 
 @pytest.mark.parametrize(("families", "shift"), [(("llama",), True), (("llama", "deepseek2"), False)])
@@ -328,7 +299,9 @@ def test_a_reload_for_an_adapter_keeps_the_others(
 ) -> None:
     merged = with_adapters_of(wanted(loaded), wanted(asked))
     assert merged.plan == replace(wanted(asked).plan, extra_adapters=kept)
-    assert merged.estimate_bytes == wanted(LLAMA).estimate_bytes + len(kept) * MIB
+    alone = wanted(replace(asked, extra_adapters=()))
+    prompts = 0 if not kept else alone.plan.cache_ram_mib  # with adapters the engine keeps none
+    assert merged.estimate_bytes == alone.estimate_bytes + (len(kept) - prompts) * MIB
 
 
 def test_of_too_many_adapters_the_oldest_go() -> None:
@@ -370,29 +343,13 @@ def test_predicted_bytes_follow_the_formula(model: ModelFacts, ctx: int, slots: 
 
 def test_predicted_bytes_price_the_cache_as_f16_whatever_its_type() -> None:
     """Partly R-33."""
-    assert wanted(defaults=Defaults(kv_type="q8_0")).predicted_bytes == wanted().predicted_bytes
+    assert wanted(defaults=Defaults(slots=1, kv_type="q8_0")).predicted_bytes == wanted().predicted_bytes
 
 
 def test_predicted_bytes_count_no_context_beyond_the_trained_one() -> None:
     """Partly R-33."""
     plan = replace(wanted(num_ctx=131_072).plan, batch_tokens=512)
     assert predict(replace(LLAMA, train_ctx_tokens=4096), plan) == GIB + 2 * 32 * 8 * 128 * 4096 * 2
-
-
-@pytest.mark.parametrize(("kv_type", "share"), [("", 1), ("f32", 2), ("bf16", 1), ("q8_0", 17 / 32), ("q4_0", 9 / 32)])
-def test_the_estimate_knows_the_type_of_the_cache(kv_type: str, share: float) -> None:
-    model = replace(LLAMA, kv_heads_total=32 * 8)
-    without = wanted(LLAMA, defaults=Defaults(kv_type=kv_type)).estimate_bytes
-    cache = wanted(model, defaults=Defaults(kv_type=kv_type)).estimate_bytes - without
-    assert cache == 2 * 32 * 8 * 128 * 4096 * 2 * share
-
-
-def test_every_type_of_cache_has_a_price() -> None:
-    assert set(KV_CACHE_TYPES) == set(KV_TYPE_BYTES)
-
-
-def test_the_estimate_counts_projectors() -> None:
-    assert wanted(replace(LLAMA, projector_bytes=GIB)).estimate_bytes == wanted().estimate_bytes + GIB
 
 
 @pytest.mark.parametrize(
@@ -472,3 +429,40 @@ def test_r28_the_order_of_victims(seed: int) -> None:
 @pytest.mark.parametrize(("setting", "gpus", "most"), [(0, 0, 3), (0, 1, 3), (0, 4, 12), (1, 4, 1), (7, 0, 7)])
 def test_how_many_models_may_be_loaded(setting: int, gpus: int, most: int) -> None:
     assert max_loaded(setting, gpus) == most
+
+
+# --- threads ---
+
+
+@pytest.mark.parametrize(
+    ("cores", "busy", "options", "threads"),
+    [
+        pytest.param(2, (0.0, 0.0), {}, 0, id="nobody else: as many as the engine chooses"),
+        pytest.param(2, (1.0, 1.0), {}, 1, id="one of two cores taken"),
+        pytest.param(8, (1.1, 1.4), {}, 7, id="one of eight"),
+        pytest.param(8, (0.2, 3.0), {}, 0, id="who has just come may go again"),
+        pytest.param(2, (5.0, 5.0), {}, 1, id="one at least"),
+        pytest.param(8, (4.0, 4.0), {"num_thread": 6}, 6, id="as asked"),
+    ],
+)
+def test_threads_for_the_cores_that_are_left(
+    cores: int, busy: tuple[float, float], options: dict[str, Any], threads: int
+) -> None:
+    machine = replace(CPU, cores=cores, busy_cores=busy)
+    assert wanted(machine=machine, **options).plan.threads == threads
+
+
+@pytest.mark.parametrize(
+    ("loaded", "now", "wrong"),
+    [
+        pytest.param((0.0, 0.0), (1.0, 1.0), True, id="too many"),
+        pytest.param((1.0, 1.0), (0.0, 0.1), True, id="too few"),
+        pytest.param((1.0, 1.0), (0.0, 1.0), False, id="gone for a moment"),
+        pytest.param((0.0, 0.0), (0.0, 1.0), False, id="there for a moment"),
+        pytest.param((0.0, 0.0), (0.6, 0.6), False, id="half a core is no reason"),
+    ],
+)
+def test_when_threads_are_wrong(loaded: tuple[float, float], now: tuple[float, float], wrong: bool) -> None:
+    before, after = (wanted(machine=replace(CPU, cores=2, busy_cores=busy)) for busy in (loaded, now))
+    assert has_wrong_threads(before, after) is wrong
+    assert not must_reload(before, after), "for an engine in use it is no reason"

@@ -11,7 +11,7 @@ Leaving the block sends everybody away, closes the scheduler and checks that not
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,11 +19,15 @@ from typing import Any
 
 from llamero.durations import MINUTE, SECOND
 from llamero.engines import Endpoint, Engine, MemoryUse, Progress
+from llamero.engines.devices import Gpu
 from llamero.engines.wire import Wire
 from llamero.errors import LlameroError
 from llamero.options import merge_options
-from llamero.scheduler.loop import Lease, Limits, Scheduler
-from llamero.scheduler.plan import Defaults, Machine, ModelFacts, Wanted, want
+from llamero.scheduler.facts import ModelFacts
+from llamero.scheduler.loop import NOTHING_CLAIMED, Claim, Lease, Limits, Scheduler
+from llamero.scheduler.plan import Defaults, Machine, Wanted, want
+from llamero.scheduler.pool import Slot
+from llamero.scheduler.shape import Shape
 
 GIB = 2**30
 RAM_GIB = 64
@@ -40,6 +44,8 @@ class FakeEngine:
     """An engine that only counts as one."""
 
     endpoint = Endpoint("secret")
+    build = "fake"
+    slot_folder = None
     last_error = "signal: SIGKILL"
 
     def __init__(self, pid: int, wanted: Wanted, vram_bytes: int) -> None:
@@ -76,6 +82,8 @@ class FakeEffects:
 
     ram_bytes: int = RAM_GIB * GIB
     vram_bytes: int = 0
+    cores: int = 1
+    busy_cores: tuple[float, float] = (0.0, 0.0)
     load_turns: int = 1
     """Rounds of the event loop that a load takes when it is not held."""
     hold_loads: bool = False
@@ -93,6 +101,11 @@ class FakeEffects:
     load: asyncio.Future[None] | None = None
     abort: asyncio.Future[None] | None = None
     stops: list[asyncio.Future[None]] = field(default_factory=list)
+    measures: bool = False
+    hold_measuring: asyncio.Event | None = None
+    """Measuring does not end before it is set."""
+    saves_s: list[float] = field(default_factory=list)
+    """For each stop, how long it could have saved slots."""
 
     async def start(self, wanted: Wanted, progress: Progress) -> Engine:
         assert self.loading is None, "one engine is being started at a time"
@@ -127,9 +140,15 @@ class FakeEffects:
             if not self.swallow_cancel:
                 raise
 
-    async def stop(self, engine: Engine) -> None:
+    async def save(self, engine: Engine, slot: Slot) -> None:
+        assert isinstance(engine, FakeEngine)
+        self.log.append(f"save {engine.name} {slot.index}")
+
+    async def stop(self, engine: Engine, idle: Sequence[Slot], save_s: float) -> None:
         assert isinstance(engine, FakeEngine)
         assert not engine.name.startswith("stopped"), "an engine is stopped once"
+        self.log += [f"save {engine.name} {slot.index}" for slot in idle if slot.fresh_tokens]
+        self.saves_s.append(save_s)
         self.log.append(f"stop {engine.name}")
         engine.name = f"stopped {engine.name}"
         if self.hold_stops:
@@ -137,13 +156,22 @@ class FakeEffects:
             await self.stops[-1]
         engine.die()
 
+    async def measure(self, used: MemoryUse) -> None:
+        self.log.append("measure")
+        if self.hold_measuring is not None:
+            await self.hold_measuring.wait()
+
     def machine(self, used: MemoryUse) -> Machine:
         return Machine(
             ram_available_bytes=self.ram_bytes - used.total_bytes,
             ram_total_bytes=self.ram_bytes,
-            gpu_total_bytes=self.vram_bytes,
-            gpu_free_bytes=self.vram_bytes - used.vram_bytes,
+            cores=self.cores,
+            busy_cores=self.busy_cores,
+            gpus=self._gpus(used),
         )
+
+    def _gpus(self, used: MemoryUse) -> tuple[Gpu, ...]:
+        return (Gpu("CUDA0", "a card", self.vram_bytes, self.vram_bytes - used.vram_bytes),) if self.vram_bytes else ()
 
     def now_ns(self) -> int:
         return self.now
@@ -181,17 +209,20 @@ class FakeEffects:
 class Client:
     """One request. Once it has its lease it keeps it until `leave` or `hang_up`."""
 
-    def __init__(self, scheduler: Scheduler, wanted: Wanted, keep_alive_ns: int | None) -> None:
+    def __init__(self, scheduler: Scheduler, wanted: Wanted, keep_alive_ns: int | None, claim: Claim) -> None:
         self.wanted = wanted
         self.lease: Lease | None = None
         self.error: LlameroError | None = None
         self._done = asyncio.Event()
-        self.task = asyncio.create_task(self._run(scheduler, keep_alive_ns))
+        self._breaks_off: LlameroError | None = None
+        self.task = asyncio.create_task(self._run(scheduler, keep_alive_ns, claim))
 
-    async def _run(self, scheduler: Scheduler, keep_alive_ns: int | None) -> None:
+    async def _run(self, scheduler: Scheduler, keep_alive_ns: int | None, claim: Claim) -> None:
         try:
-            async with scheduler.lease(self.wanted, self.wanted.plan.key, keep_alive_ns) as self.lease:
+            async with scheduler.lease(self.wanted, self.wanted.plan.key, keep_alive_ns, claim) as self.lease:
                 await self._done.wait()
+                if self._breaks_off is not None:
+                    raise self._breaks_off
         except LlameroError as error:
             self.error = error
 
@@ -214,6 +245,11 @@ class Client:
         """Its answer is complete."""
         self._done.set()
 
+    def break_off(self, error: LlameroError) -> None:
+        """The engine leaves it without an answer."""
+        self._breaks_off = error
+        self._done.set()
+
     def hang_up(self) -> None:
         self.task.cancel()
 
@@ -232,14 +268,22 @@ class World:
         slots: int = 1,
         size_gib: float = 1,
         layers: int = 0,
+        token_bytes: int = 0,
+        sees: bool = False,
         **options: Any,
     ) -> Wanted:
+        """`token_bytes`: what a token takes of the KV cache. One that `sees` has a projector."""
         machine, defaults = self.effects.machine(MemoryUse()), Defaults(slots=slots)
-        return want(facts(name, size_gib=size_gib, layers=layers), merge_options(options), shift, machine, defaults)
+        eyes = (Path("/models/eyes"),) if sees else ()
+        shape = Shape(kv=token_bytes // 2)
+        model = facts(name, size_gib=size_gib, layers=layers, shape=shape, projectors=eyes)
+        return want(model, merge_options(options), shift, machine, defaults)
 
-    def send(self, name: str, *, keep_alive_ns: int | None = None, **wishes: Any) -> Client:
+    def send(
+        self, name: str, *, keep_alive_ns: int | None = None, claim: Claim = NOTHING_CLAIMED, **wishes: Any
+    ) -> Client:
         """A request is on its way; nothing has happened yet."""
-        client = Client(self.scheduler, self.wanted(name, **wishes), keep_alive_ns)
+        client = Client(self.scheduler, self.wanted(name, **wishes), keep_alive_ns, claim)
         self.clients.append(client)
         return client
 

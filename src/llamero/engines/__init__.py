@@ -7,14 +7,26 @@ scheduler says what to load and when to stop.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol
 
 if TYPE_CHECKING:  # the child program passes through this file on its way to the first token: keep it light
     import asyncio
 
     from .wire import Wire
+
+
+WINDOW_STEP = 256
+"""The engine rounds each slot's window up to a multiple of this, unless the slots share one pool that is capped."""
+
+Speculation = Literal["", "ngram", "draft", "mtp", "dflash"]
+"""What guesses the next tokens, for the model to confirm several at a time: nothing, what has followed the same tokens
+before, a smaller model, layers that were trained to look ahead, or a model of whole blocks."""
+
+
+POOLING_CALLS = 3
+"""Batches of texts that one request has with the engine at a time: the next is there when one is done."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +35,26 @@ class AdapterFile:
 
     path: Path
     size_bytes: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Placement:
+    """Where an engine computes: chosen anew at each load, and no reason to load again."""
+
+    gpus: tuple[str, ...] = ()
+    """Our names of the cards that it sees, in its own order. None: it computes on the CPU."""
+    visible: tuple[tuple[str, str], ...] = ()
+    """The variables that show it these cards and no others; they take the place of all such in the environment."""
+    reads_directly: bool = False
+    """Whether weights go past the system's cache of files."""
+    projector_on_gpu: bool = True
+    fit: bool = False
+    """Let the engine fit layers into GPU memory; off without GPUs, where it costs load time."""
+    fit_target_mib: tuple[int, ...] = ()
+    """What it leaves free of each card then, one number or one for each; empty: as it likes."""
+
+
+ON_CPU = Placement()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,11 +73,12 @@ class LoadPlan:
     """`num_ctx`, the window of one slot."""
     slots: int = 1
     pool_tokens: int = 0
-    """Of the K/V cache that all slots share; 0: each has a window of its own."""
+    """The KV cache that all slots share, no request beyond its window; 0: each slot has a window of its own."""
     batch_tokens: int = 512
     gpu_layers: int = -1
     """-1: the engine decides; 0: none."""
     main_gpu: int | None = None
+    """As it was asked for, which may be a card that there is not."""
     use_mmap: bool = True
     threads: int = 0
     """0: the engine decides."""
@@ -64,13 +97,46 @@ class LoadPlan:
     """Jinja to use instead of the one in the file; empty: the file's own."""
     spare_template: str = ""
     """Jinja to use when the engine refuses the one in the file; empty: there is nothing to refuse."""
-    fit: bool = False
-    """Let the engine fit layers into GPU memory; off without GPUs, where it costs load time."""
+    image_tokens: int = 0
+    """That a picture takes at least; 0: as the model says."""
+    placement: Placement = ON_CPU
+    speculation: Speculation = ""
+    draft_tokens: int = 0
+    """Guessed at a time, at most."""
+    match_tokens: int = 0
+    """That must have come before in the same order, for `ngram` to guess what follows them."""
+    draft_model: Path | None = None
+    """Whose guesses they are; None for `ngram`, and for `mtp` out of the model's own layers."""
 
     @property
     def pools(self) -> bool:
         """Whether it takes a text in as a whole and writes none."""
         return self.embedding or self.reranking
+
+    @property
+    def drafts(self) -> bool:
+        """Whether what guesses keeps a KV cache of its own. Saved slots lack it, and the engine fails without."""
+        return self.speculation not in ("", "ngram")
+
+    @property
+    def undrafted(self) -> LoadPlan:
+        """The same without guessing."""
+        return replace(self, speculation="", draft_tokens=0, match_tokens=0, draft_model=None)
+
+    def guessing_as(self, other: LoadPlan) -> LoadPlan:
+        """The same with another plan's way of guessing."""
+        return replace(
+            self,
+            speculation=other.speculation,
+            draft_tokens=other.draft_tokens,
+            match_tokens=other.match_tokens,
+            draft_model=other.draft_model,
+        )
+
+    @property
+    def scored_tokens(self) -> int:
+        """Of one batch, those that the engine scores the next token after: of each slot the last, and every guess."""
+        return min(self.batch_tokens, self.slots * (1 + self.draft_tokens))
 
     @property
     def all_adapters(self) -> tuple[Path, ...]:
@@ -83,9 +149,22 @@ class LoadPlan:
         return self.pool_tokens or self.ctx_tokens * self.slots
 
     @property
-    def requests_at_once(self) -> int:
-        """One that pools has its slots for the texts of a single request (scheduler §16)."""
-        return 1 if self.pools else self.slots
+    def is_unified(self) -> bool:
+        """Whether the slots share one cache. The engine rounds separate windows up to multiples of WINDOW_STEP; with
+        separate streams it would cut texts of unequal length apart and pool only the rest."""
+        return self.pools or self.pool_tokens > 0 or self.ctx_tokens % WINDOW_STEP > 0
+
+    @property
+    def seat_tokens(self) -> int:
+        """The most of it that one request can fill at a time."""
+        return min(POOLING_CALLS * self.batch_tokens, self.total_ctx_tokens) if self.pools else self.ctx_tokens
+
+    @property
+    def seats(self) -> int:
+        """Requests at a time. The slots of a model that pools are for the texts of each (scheduler §16)."""
+        if self.reranking:
+            return 1  # its texts are not sent in calls that are sure to fit
+        return max(1, self.total_ctx_tokens // self.seat_tokens) if self.pools else self.slots
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +190,10 @@ class MemoryUse:
 
     total_bytes: int = 0
     vram_bytes: int = 0
+    mapped_bytes: int = 0
+    """Of the total, pages of a file: the system takes them back when it needs them."""
+    gpus: tuple[tuple[str, int], ...] = ()
+    """On each card, by its name."""
 
 
 class Engine(Protocol):
@@ -125,6 +208,14 @@ class Engine(Protocol):
 
     @property
     def pid(self) -> int: ...
+
+    @property
+    def build(self) -> str:
+        """Names the program and its version: what another one saved, it may not understand."""
+
+    @property
+    def slot_folder(self) -> Path | None:
+        """Where it saves what its slots hold, and finds what it is to restore; None: nowhere."""
 
     @property
     def wire(self) -> Wire:

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
+import importlib.metadata
 import logging
 import os
 import re
@@ -16,15 +18,17 @@ import shutil
 import socket
 import sys
 import tempfile
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
 from ..errors import LoadFailed, OutOfMemory, TemplateRefused
-from . import Endpoint, LoadPlan, MemoryUse, Progress
+from . import Endpoint, LoadPlan, MemoryUse, Progress, speculation
+from .devices import VISIBILITY
 from .memory import MemoryReport, says_out_of_memory
 from .process import Process, describe_exit
 from .runner import COMMAND
@@ -78,9 +82,6 @@ _CALM = re.compile(r"\d+\.\d\d\.\d{3}\.\d{3} [ID] ")
 _PRIVATE = r"(?<![\w./\\])(?:[A-Za-z]:)?[/\\](?:[^\s'\"/\\]+[/\\])+|\b0x[0-9a-fA-F]{6,}"
 """Of an absolute path, all but the last part; and addresses in memory (security X-90)."""
 
-WINDOW_STEP = 256
-"""The engine rounds each slot's window up to a multiple of this, unless the slots share one pool that is capped."""
-
 SPIN_COUNT = "1000"
 """OpenMP's threads wait for one another by spinning. Left alone they spin for so long that one busy neighbour per two
 cores costs nearly all of the decode speed; a short spin keeps the idle speed, and a quarter of it beside the neighbour
@@ -98,6 +99,8 @@ class LlamaCppSettings:
     load_timeout_s: float | None = 300.0
     """Seconds without any sign of life after which a load is given up."""
     request_timeout_s: float | None = None
+    slot_folder: Callable[[], AbstractContextManager[Path | None]] = contextlib.nullcontext
+    """A private folder for the life of one engine, in which it saves what its slots hold; None: it cannot."""
 
 
 def _unheard(share: float) -> None:
@@ -110,16 +113,21 @@ class LlamaCpp:
     def __init__(self, plan: LoadPlan, settings: LlamaCppSettings) -> None:
         self.plan = plan
         self._settings = settings
-        self._file_bytes = plan.model.stat().st_size
+        self._file_bytes = sum(path.stat().st_size for path in (plan.model, plan.draft_model) if path is not None)
         self._report = MemoryReport(self._file_bytes)
         self._folder = _private_folder()
+        self._stack = contextlib.ExitStack()
+        self._stack.callback(shutil.rmtree, self._folder, ignore_errors=True)
+        self.slot_folder = None if plan.pools or plan.drafts else self._stack.enter_context(settings.slot_folder())
         self.endpoint = _endpoint(self._folder)
+        self.build = ""
         self.wire = Wire(self, request_timeout_s=settings.request_timeout_s)
         self._process: Process | None = None
         self._errors: list[str] = []
         self._refuses_template = False
         self._is_ready = False
-        paths = (plan.model, *plan.projectors, *plan.all_adapters, self.endpoint.socket or self._folder)
+        files = (plan.model, plan.draft_model or plan.model, *plan.projectors, *plan.all_adapters)
+        paths = (*files, self.endpoint.socket or self._folder)
         folders = {re.escape(os.path.join(os.path.dirname(path), "")) for path in paths}
         self._private = re.compile("|".join([*folders, _PRIVATE]))
 
@@ -148,7 +156,14 @@ class LlamaCpp:
 
     @property
     def memory(self) -> MemoryUse:
-        return self._report.use
+        use = self._report.use
+        return replace(use, gpus=tuple((self._card(name), size) for name, size in use.gpus))
+
+    def _card(self, name: str) -> str:
+        """Our name of the card that the engine calls so: it counts those that it sees from 0."""
+        names = self.plan.placement.gpus
+        place = name[len(name.rstrip("0123456789")) :]
+        return names[int(place)] if place and int(place) < len(names) else name
 
     @property
     def last_error(self) -> str:
@@ -168,20 +183,23 @@ class LlamaCpp:
                 await self._process.kill()
             await self.wire.close()
         finally:
-            shutil.rmtree(self._folder, ignore_errors=True)
+            self._stack.close()
         if was_alive:
             log.info("engine stopped pid=%d model=%s", self.pid, self.plan.model.name)
 
     async def _spawn(self) -> Process:
         order: dict[str, Any] = {"parent": os.getpid()}
         if self._settings.program:
-            order["exec"] = [_find(self._settings), *arguments(self.plan, self.endpoint)]
+            program = _find(self._settings)
+            self.build = _program_build(program)
+            order["exec"] = [program, *arguments(self.plan, self.endpoint, self.slot_folder)]
         else:
-            order["settings"] = parameters(self.plan, self.endpoint)
+            self.build = _wheel_build()
+            order["settings"] = parameters(self.plan, self.endpoint, self.slot_folder)
         env = {
             "GOMP_SPINCOUNT": SPIN_COUNT,
             "GGML_NO_BACKTRACE": "1",  # an abort would start a debugger and print addresses
-            **self._settings.env,
+            **self._visible_env(),
             "HOME": str(self._folder),
             "TMPDIR": str(self._folder),
             "LLAMA_API_KEY": self.endpoint.secret,
@@ -195,6 +213,12 @@ class LlamaCpp:
             raise LoadFailed(f"error starting llama-server: {error.strerror}") from error
         return self._process
 
+    def _visible_env(self) -> dict[str, str]:
+        """The part of our environment that the engine may see, and of the GPUs those that it is to use."""
+        visible = dict(self.plan.placement.visible)
+        hidden = {name for names in VISIBILITY.values() for name in names} if visible else set()
+        return {name: value for name, value in self._settings.env.items() if name not in hidden} | visible
+
     def _on_line(self, line: str) -> None:
         if self._is_ready and _CALM.match(line) and not log.isEnabledFor(logging.DEBUG):
             return  # there are several for every text that it reads: looking closer costs more than short texts do
@@ -203,6 +227,9 @@ class LlamaCpp:
         log.debug("engine pid=%d %s", self.pid, line)
         self._report.feed(line)
         self._refuses_template = self._refuses_template or TEMPLATE_REFUSED in line
+        if speculation.REFUSED in line:
+            log.warning("%s is loaded without speculation: %s", self.plan.model.name, _LOG_PREFIX.sub("", line))
+            self.plan = self.plan.undrafted
         if RECOVERABLE in line:
             self._errors.clear()
         elif _is_error(line):
@@ -275,6 +302,17 @@ def _find(settings: LlamaCppSettings) -> str:
     return os.path.abspath(found)
 
 
+@functools.cache
+def _wheel_build() -> str:
+    return f"xllamacpp {importlib.metadata.version('xllamacpp')}"
+
+
+def _program_build(program: str) -> str:
+    """Tells a foreign program from its successor in the same place."""
+    status = os.stat(program)
+    return f"{os.path.realpath(program)} {status.st_size} {status.st_mtime_ns}"
+
+
 def _endpoint(folder: Path) -> Endpoint:
     secret = secrets.token_urlsafe(24)
     if sys.platform == "win32":
@@ -283,7 +321,7 @@ def _endpoint(folder: Path) -> Endpoint:
     return Endpoint(secret, socket=str(folder / "engine.sock"))
 
 
-def parameters(plan: LoadPlan, endpoint: Endpoint) -> dict[str, Any]:
+def parameters(plan: LoadPlan, endpoint: Endpoint, slot_folder: Path | None = None) -> dict[str, Any]:
     """The plan as attributes of the wheel's parameters (`runner.configure` applies them)."""
     settings: dict[str, Any] = {
         "model.path": str(plan.model),
@@ -294,7 +332,7 @@ def parameters(plan: LoadPlan, endpoint: Endpoint) -> dict[str, Any]:
         "endpoint_slots": False,
         "offline": True,
         "warmup": False,  # it costs a generation before the first token and gains nothing here
-        "fit_params": plan.fit,
+        "fit_params": plan.placement.fit,
         "verbosity": 4,  # the lines that name the buffers
         "n_ctx": plan.total_ctx_tokens,
         "n_parallel": plan.slots,
@@ -305,39 +343,53 @@ def parameters(plan: LoadPlan, endpoint: Endpoint) -> dict[str, Any]:
         "n_keep": plan.keep_tokens,
         "n_gpu_layers": plan.gpu_layers,
         "embedding": plan.pools,
-        "load_mode": "LLAMA_LOAD_MODE_AUTO" if plan.use_mmap else "LLAMA_LOAD_MODE_NONE",
+        "load_mode": f"LLAMA_LOAD_MODE_{_load_mode(plan) or 'auto'}".upper(),
         "flash_attn_type": {
             None: "LLAMA_FLASH_ATTN_TYPE_AUTO",
             True: "LLAMA_FLASH_ATTN_TYPE_ENABLED",
             False: "LLAMA_FLASH_ATTN_TYPE_DISABLED",
         }[plan.flash_attention],
     }
+    if slot_folder is not None:
+        settings["slot_save_path"] = os.path.join(slot_folder, "")  # the engine puts a file's name right behind it
     if plan.reranking:
         settings["pooling_type"] = "LLAMA_POOLING_TYPE_RANK"
     if plan.pools:
         settings["kv_unified"] = True  # separate streams cut texts of unequal length apart and pool only the rest
         settings["slot_prompt_similarity"] = 0.0  # nothing is reused: no slot suits a text better than another
-    elif plan.ctx_tokens % WINDOW_STEP:
+    elif plan.is_unified:
         settings |= {"kv_unified": True, "kv_unified_per_slot": plan.ctx_tokens}
+        settings["cache_idle_slots"] = False  # else every request empties all idle slots: nothing to go on from
     if plan.kv_type:
         settings["cache_type_k"] = settings["cache_type_v"] = f"GGML_TYPE_{plan.kv_type.upper()}"
     if plan.threads:
         settings["cpuparams.n_threads"] = settings["cpuparams_batch.n_threads"] = plan.threads
-    if plan.main_gpu is not None:
+    place = plan.placement
+    if len(place.gpus) == 1:
+        settings |= {"main_gpu": 0, "split_mode": "LLAMA_SPLIT_MODE_NONE"}
+    elif place.gpus and plan.main_gpu is not None:
         settings["main_gpu"] = plan.main_gpu
-        settings["split_mode"] = "LLAMA_SPLIT_MODE_NONE"
+    if place.fit_target_mib:
+        settings["fit_params_target"] = [mib * 2**20 for mib in place.fit_target_mib]
     if plan.projectors:
         settings["mmproj.path"] = str(plan.projectors[0])
-        settings["mmproj_use_gpu"] = plan.gpu_layers != 0
+        settings["mmproj_use_gpu"] = place.projector_on_gpu
+        if plan.image_tokens:
+            settings["image_min_tokens"] = plan.image_tokens
     if plan.chat_template:
         settings["use_jinja"] = True
         settings["chat_template"] = plan.chat_template
     if plan.all_adapters:
         settings["lora_adapters"] = [{"path": str(path), "scale": 1.0} for path in plan.all_adapters]
-    return settings
+    return settings | speculation.settings(plan)
 
 
-def arguments(plan: LoadPlan, endpoint: Endpoint) -> list[str]:
+def _load_mode(plan: LoadPlan) -> str:
+    """How the file of weights is read; empty: it is mapped."""
+    return "direct_io" if plan.placement.reads_directly else "" if plan.use_mmap else "none"
+
+
+def arguments(plan: LoadPlan, endpoint: Endpoint, slot_folder: Path | None = None) -> list[str]:
     """The plan as flags of a `llama-server` program (scheduler §10.1). The secret travels in its environment."""
     flags = [
         *("--model", str(plan.model)),
@@ -349,11 +401,14 @@ def arguments(plan: LoadPlan, endpoint: Endpoint) -> list[str]:
         *("--cache-ram", str(plan.cache_ram_mib)),
         *("--flash-attn", {None: "auto", True: "on", False: "off"}[plan.flash_attention]),
     ]
+    if slot_folder is not None:
+        flags += ["--slot-save-path", str(slot_folder)]
     if plan.pools:
         flags += ["--reranking" if plan.reranking else "--embedding", "--kv-unified"]
         flags += ["--slot-prompt-similarity", "0"]
-    elif plan.ctx_tokens % WINDOW_STEP:
+    elif plan.is_unified:
         flags += ["--kv-unified", "--kv-unified-per-slot", str(plan.ctx_tokens)]
+        flags.append("--no-cache-idle-slots")
     if plan.context_shift:
         flags += ["--context-shift", *(("--keep", str(plan.keep_tokens)) if plan.keep_tokens > 0 else ())]
     if plan.kv_type:
@@ -362,16 +417,27 @@ def arguments(plan: LoadPlan, endpoint: Endpoint) -> list[str]:
         flags += ["-ngl", str(plan.gpu_layers)]
     if plan.threads:
         flags += ["-t", str(plan.threads)]
-    if plan.main_gpu is not None:
-        flags += ["--split-mode", "none", "--main-gpu", str(plan.main_gpu)]
-    if not plan.use_mmap:
-        flags += ["--load-mode", "none"]
+    place = plan.placement
+    if not place.fit:
+        flags += ["--fit", "off"]
+    if len(place.gpus) == 1:
+        flags += ["--split-mode", "none", "--main-gpu", "0"]
+    elif place.gpus and plan.main_gpu is not None:
+        flags += ["--main-gpu", str(plan.main_gpu)]
+    if plan.gpu_layers == 0:
+        flags += ["--device", "none"]
+    if place.fit_target_mib:
+        flags += ["--fit-target", ",".join(map(str, place.fit_target_mib))]
+    if mode := _load_mode(plan):
+        flags += ["--load-mode", {"direct_io": "dio"}.get(mode, mode)]
     if plan.projectors:
         flags += ["--mmproj", str(plan.projectors[0])]
-        if plan.gpu_layers == 0:
+        if not place.projector_on_gpu:
             flags.append("--no-mmproj-offload")
+        if plan.image_tokens:
+            flags += ["--image-min-tokens", str(plan.image_tokens)]
     if plan.chat_template:
         flags += ["--jinja", "--chat-template", plan.chat_template]
     for adapter in plan.all_adapters:
         flags += ["--lora", str(adapter)]
-    return flags
+    return flags + speculation.flags(plan)

@@ -2,8 +2,8 @@
 
 `COMMAND` reads one JSON line, `{"parent": pid, "settings": {...}}`, and serves until it is killed or its standard input
 ends. With `"exec": [...]` it becomes that program instead, so that a foreign `llama-server` dies with us too; with the
-flag `--devices` it prints what hardware the wheel sees. It imports nothing of ours: every millisecond here is a
-millisecond before the first token.
+flags `--devices` and `--features` it prints what hardware the wheel sees and which instructions it uses. It imports
+nothing of ours: every millisecond here is a millisecond before the first token.
 """
 
 from __future__ import annotations
@@ -91,6 +91,10 @@ def configure(settings: Mapping[str, Any]) -> Any:
             value = [_adapter(xllamacpp, item) for item in value]
         elif hasattr(type(present), "__members__"):
             value = type(present)[value]
+        elif isinstance(present, list) and present and hasattr(type(present[0]), "__members__"):
+            value = [type(present[0])[item] for item in value]
+        elif name == "fit_params_target":  # one for each device that there may be: the last one is for all others
+            value = [*value, *[value[-1]] * len(present)][: len(present)]
         setattr(owner, name, value)
     return params
 
@@ -113,9 +117,21 @@ def devices() -> list[dict[str, Any]]:
             "type": device["type"].name.rpartition("_")[2],
             "total_bytes": device["memory_total"],
             "free_bytes": device["memory_free"],
+            "pci": device["device_id"],
+            "cuda_level": cuda_level() if device["name"].startswith("CUDA") else 0,
         }
         for device in xllamacpp.get_device_info()
     ]
+
+
+def cuda_level() -> int:
+    """What the NVIDIA driver is good for: 12 for CUDA 12.4; 0 when it does not say."""
+    version = ctypes.c_int()
+    try:
+        driver = ctypes.CDLL("nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1")
+        return version.value // 1000 if driver.cuDriverGetVersion(ctypes.byref(version)) == 0 else 0
+    except (OSError, AttributeError):
+        return 0
 
 
 def main() -> None:
@@ -128,6 +144,10 @@ def main() -> None:
         print(json.dumps(devices()), flush=True)
         return
     import xllamacpp
+
+    if "--features" in sys.argv:
+        print(json.dumps({"features": xllamacpp.get_system_info()}), flush=True)
+        return
 
     try:
         server = xllamacpp.Server(configure(order["settings"]))

@@ -23,7 +23,7 @@ import aiohttp
 import msgspec
 from msgspec import Meta
 
-from ..errors import AnswerUnreadable, ContextTooLong, EngineDied, EngineError, EngineGone, EngineSlow
+from ..errors import AnswerUnreadable, ContextTooLong, EngineDied, EngineError, EngineGone, EngineSlow, RanOutOfMemory
 from ..messages import Done, Event, Logprob, Text, Thinking, ToolCall, Usage, Vector
 from . import Engine
 from .ledger import HALF, Entry, Ledger
@@ -201,6 +201,18 @@ class _Content(msgspec.Struct):
     content: str
 
 
+class _Saved(msgspec.Struct):
+    n_saved: int
+
+
+class _Restored(msgspec.Struct):
+    n_restored: int
+
+
+class _Erased(msgspec.Struct):
+    n_erased: int
+
+
 class _Properties(msgspec.Struct):
     media_marker: str = "<__media__>"
     """An engine that does not say has the one that it always was."""
@@ -321,6 +333,26 @@ class Wire:
         if sorted(scores) != list(range(len(documents))):
             raise EngineError(f"{BROKE}: {len(reply.results)} scores for {len(documents)} documents")
         return [scores[index] for index in range(len(documents))], reply.usage.prompt_tokens
+
+    # Each of these waits until the slot is idle, and lets nobody else's answer go on while the file is written or read.
+
+    async def save_slot(self, slot: int, file: str) -> int:
+        """Write what a slot holds into the engine's folder for saved slots. Returns its tokens, pictures included.
+
+        EngineError when it cannot; on a full disk a part of the file may be there.
+        """
+        return (await self._ask(f"/slots/{slot}?action=save", {"filename": file}, _Saved)).n_saved
+
+    async def restore_slot(self, slot: int, file: str) -> int:
+        """Read it back. Returns its tokens. EngineError when the file is refused: then the slot is empty.
+
+        A file that is cut short behind its tokens ends the engine: nobody may name one that has not been checked.
+        """
+        return (await self._ask(f"/slots/{slot}?action=restore", {"filename": file}, _Restored)).n_restored
+
+    async def erase_slot(self, slot: int) -> int:
+        """Forget what a slot holds. Returns its tokens."""
+        return (await self._ask(f"/slots/{slot}?action=erase", {}, _Erased)).n_erased
 
     async def _ask(self, path: str, body: dict[str, Any], reply: type[_T]) -> _T:
         async with self._post(path, body) as response:
@@ -488,7 +520,7 @@ class Wire:
         except (aiohttp.ClientError, OSError) as error:
             was_dying = time.monotonic() - sent_at < TEARDOWN_S
             died = await self._broken(DIED)
-            if was_dying and not self._engine.alive:
+            if was_dying and not self._engine.alive and not isinstance(died, RanOutOfMemory):
                 raise EngineGone(str(died)) from error
             raise died from error
         try:
@@ -521,8 +553,8 @@ class Wire:
         if failure.type == "server_error" and not says_out_of_memory(self._engine.last_error):
             return unreadable(text, status=status)
         if status >= 500 and says_out_of_memory(captured := self._engine.last_error):
-            text = f"{text}: {captured}"
-        return EngineError(text, status=status)
+            return RanOutOfMemory(f"{text}: {captured}", status=status)
+        return RanOutOfMemory(text, status=status) if says_out_of_memory(text) else EngineError(text, status=status)
 
     async def _unfinished(self) -> EngineDied:
         """The stream ended in good order, but too early."""
@@ -540,7 +572,8 @@ class Wire:
         """The connection failed: say so with the engine's last words, which are complete when it is reaped."""
         await asyncio.wait([self._engine.exited], timeout=EXIT_GRACE_S)
         detail = self._engine.last_error
-        return EngineDied(f"{what}: {detail}" if detail else what)
+        kind = RanOutOfMemory if says_out_of_memory(detail) else EngineDied
+        return kind(f"{what}: {detail}" if detail else what)
 
 
 class _ToolCalls:

@@ -4,59 +4,152 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import sys
 import time
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from ..engines import Engine, MemoryUse, Progress
-from ..engines.devices import Gpu, read_memory
-from ..engines.llamacpp import LlamaCpp, LlamaCppSettings
-from ..errors import TemplateRefused
+from ..engines.devices import NO_RULES, PROBE_TIMEOUT_S, Gpu, GpuRules, physical_cores, probe_gpus, read_memory
+from ..engines.llamacpp import LlamaCppSettings
+from ..engines.native import NativeEngines
+from ..engines.neighbours import Neighbours
+from ..engines.serving import Serving
+from ..errors import LoadFailed, OutOfMemory, TemplateRefused
+from . import placement
 from .plan import Machine, Wanted
+from .pool import Slot
+from .prompt_cache import PromptCache
 
 log = logging.getLogger(__name__)
 
 UNLIMITED = 1 << 62
 """What LLAMERO_SKIP_RAM_CHECK makes of the free memory."""
 
+MEASURE_TIMEOUT_S = 3.0
+"""Before a load: somebody waits."""
+RETURN_S = 5.0
+RETURN_PAUSE_S = 0.25
+RETURN_SHARE = 0.75
+"""A driver gives memory back some time after a process has ended: so much of it is awaited, so long at most."""
+
 
 class LocalEffects:
     """Engines on this machine."""
 
-    def __init__(self, settings: LlamaCppSettings, *, skip_ram_check: bool = False) -> None:
-        self._settings = settings
+    def __init__(
+        self,
+        settings: LlamaCppSettings,
+        natives: NativeEngines,
+        prompts: PromptCache,
+        *,
+        skip_ram_check: bool = False,
+        gpu_rules: GpuRules = NO_RULES,
+    ) -> None:
+        self.serving = Serving(replace(settings, slot_folder=prompts.engine_folder), natives)
+        self.prompts = prompts
         self._skip_ram_check = skip_ram_check
         self.gpus: tuple[Gpu, ...] = ()
-        """Filled in by whoever probed them; none until then."""
+        """As they were when they were last asked; none until `find_gpus`."""
+        self._gpu_rules = gpu_rules
+        self._env = settings.env
+        self._others: dict[str, int] = {}
+        """What was taken on each card by others than us."""
+        self._returning: Counter[str] = Counter()
+        """What engines had on each card that have ended since."""
+        self._cores = physical_cores()
+        self._engines: set[Engine] = set()
+        self.neighbours = Neighbours(lambda: [engine.pid for engine in self._engines if engine.alive])
         self._refused: set[str] = set()
         """Keys of files whose own chat template the engine cannot use: loaded once more, they fail but once."""
 
     async def start(self, wanted: Wanted, progress: Progress) -> Engine:
-        """Load. A file whose own chat template the engine refuses gets the spare one (modelfile-templates §3.5)."""
+        """Load. A file whose own chat template the engine refuses gets the spare one (modelfile-templates §3.5), and a
+        model that does not load with its draft model does without."""
         plan = wanted.plan
         if plan.spare_template and plan.key in self._refused:
             plan = replace(plan, chat_template=plan.spare_template)
         try:
-            return await LlamaCpp.start(plan, self._settings, progress)
+            engine = await self.serving.start(plan, progress)
+            self._engines.add(engine)
+            return engine
         except TemplateRefused as error:
             if plan.chat_template or not plan.spare_template:
                 raise
             log.warning("the chat template in %s cannot be used, another takes its place: %s", plan.model.name, error)
             self._refused.add(plan.key)
+        except LoadFailed as error:
+            if not plan.drafts or isinstance(error, OutOfMemory):
+                raise
+            log.warning("%s is loaded again without its draft model: %s", plan.model.name, error)
+            wanted = replace(wanted, plan=wanted.plan.undrafted)
         return await self.start(wanted, progress)
 
-    async def stop(self, engine: Engine) -> None:
+    async def stop(self, engine: Engine, idle: Sequence[Slot], save_s: float) -> None:
+        await self.prompts.save_all(engine, idle, save_s)
         await engine.stop()
+        self._engines.discard(engine)
+        self._returning.update(dict(engine.memory.gpus))
+
+    async def save(self, engine: Engine, slot: Slot) -> None:
+        await self.prompts.save(engine, slot)
+
+    async def find_gpus(self) -> None:
+        """Fill in `gpus`. Blocks nobody, takes seconds where there are many."""
+        self.gpus = await self._probe()
+
+    @property
+    def measures(self) -> bool:
+        """Whether there is anything that only measuring tells. Apple's GPUs have what main memory has."""
+        return any(gpu.library != "Metal" for gpu in self.gpus)
+
+    async def measure(self, used: MemoryUse) -> None:
+        """Ask the cards what is free, given what our engines use now; old figures stay where they do not answer.
+
+        1. While one of our engines runs, what they use tells enough, unless one has just ended.
+        2. What that one had must come back first.
+        """
+        ours = dict(used.gpus)
+        if ours and not self._returning:  # 1
+            return
+        until_s = time.monotonic() + RETURN_S
+        while found := await self._probe(MEASURE_TIMEOUT_S):
+            if time.monotonic() >= until_s or all(self._is_back(gpu, ours) for gpu in found):  # 2
+                break
+            await asyncio.sleep(RETURN_PAUSE_S)
+        else:
+            log.warning("the GPUs do not answer: what was free on them before is gone by")
+        self._returning.clear()
+        by_name = {gpu.name: gpu for gpu in found}
+        self.gpus = tuple(by_name.get(gpu.name, gpu) for gpu in self.gpus)
+        self._others = {gpu.name: gpu.total_bytes - gpu.free_bytes - ours.get(gpu.name, 0) for gpu in self.gpus}
+
+    def _is_back(self, gpu: Gpu, ours: dict[str, int]) -> bool:
+        if gpu.is_integrated or gpu.name not in self._returning:
+            return True
+        expected = gpu.total_bytes - self._others.get(gpu.name, 0) - ours.get(gpu.name, 0)
+        return gpu.free_bytes >= expected - (1 - RETURN_SHARE) * self._returning[gpu.name]
+
+    async def _probe(self, timeout_s: float = PROBE_TIMEOUT_S) -> tuple[Gpu, ...]:
+        return await probe_gpus(self._env, self.serving.chosen().program, self._gpu_rules, timeout_s=timeout_s)
 
     def machine(self, used: MemoryUse) -> Machine:
         memory = read_memory()
-        total = sum(gpu.total_bytes for gpu in self.gpus)
-        free = sum(gpu.free_bytes for gpu in self.gpus)
+        gpus = placement.available(
+            self.gpus,
+            dict(used.gpus),
+            overhead_bytes=self._gpu_rules.overhead_bytes,
+            ram_available_bytes=memory.available_bytes,
+        )
         return Machine(
             ram_available_bytes=UNLIMITED if self._skip_ram_check else memory.available_bytes,
             ram_total_bytes=memory.total_bytes,
-            gpu_total_bytes=total,
-            gpu_free_bytes=max(0, min(free, total - used.vram_bytes)),
+            cores=self._cores,
+            busy_cores=self.neighbours.busy_cores,
+            gpus=gpus,
+            mapped_bytes=used.mapped_bytes,
+            system=sys.platform,
         )
 
     def now_ns(self) -> int:

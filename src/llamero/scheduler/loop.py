@@ -11,25 +11,40 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections import deque
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import Enum, auto
 from functools import partial
 from typing import Any, Protocol, TypeVar
 
 from ..durations import FOREVER, SECOND
 from ..engines import Engine, MemoryUse, Progress
-from ..errors import Busy, Cancelled, LlameroError, OutOfMemory
+from ..engines.process import describe_exit
+from ..errors import Busy, Cancelled, LlameroError, OutOfMemory, RanOutOfMemory
 from . import plan
+from .line import Line
 from .plan import Machine, Wanted
+from .pool import Pool, Seat, Slot, Trail
 
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
 STOPPING = "the server is stopping"
+
+QUICK_LOAD_S = 1.0
+"""A load that took no longer may be done again to suit what other programs leave of the machine."""
+
+SAVE_IDLE_S = 10.0
+"""How long a slot is idle before it is saved: somebody who goes on sooner needs no file (scheduler §9.6)."""
+SAVE_FRESH_TOKENS = 512
+"""Prefilled since it was last saved: for fewer the disk is left alone until the model goes."""
+UNLOAD_SAVE_S = 5.0
+"""For all slots of an engine together: somebody may be waiting for its memory."""
+END_SAVE_S = 1.5
+"""The same when the server stops, which it has to within 5 s, 3 of which running requests may take."""
 
 
 class Effects(Protocol):
@@ -38,8 +53,19 @@ class Effects(Protocol):
     async def start(self, wanted: Wanted, progress: Progress) -> Engine:
         """Load; LoadFailed otherwise. Cancelling it ends what it started."""
 
-    async def stop(self, engine: Engine) -> None:
-        """End an engine and wait until its memory is back."""
+    async def stop(self, engine: Engine, idle: Sequence[Slot], save_s: float) -> None:
+        """End an engine and wait until its memory is back; first, what its idle slots hold is saved if that is wanted
+        and takes no longer than so many seconds."""
+
+    async def save(self, engine: Engine, slot: Slot) -> None:
+        """Save what an idle slot holds. Raises nothing."""
+
+    @property
+    def measures(self) -> bool:
+        """Whether `measure` has anything to do before a load."""
+
+    async def measure(self, used: MemoryUse) -> None:
+        """Find out what is free where only asking tells. Raises nothing."""
 
     def machine(self, used: MemoryUse) -> Machine:
         """The machine as it is now, given what our own engines use."""
@@ -74,10 +100,12 @@ class Runner:
     model: Any
     """Whatever the caller wants to be shown for it; the scheduler never looks inside."""
     keep_alive_ns: int
+    pool: Pool
+    visitors: int = 0
+    """Requests that take no slot."""
     state: State = State.LOADING
     engine: Engine | None = None
-    refs: int = 0
-    waiting: deque[Ticket] = field(default_factory=deque)
+    waiting: Line[Ticket] = field(default_factory=Line)
     expires_at_ns: int | None = None
     """None until it was idle for the first time."""
     progress: float = 0.0
@@ -85,14 +113,22 @@ class Runner:
     load_ended_s: float = 0.0
     loading: asyncio.Task[Engine] | None = None
     cancel_timer: Callable[[], None] | None = None
+    cancel_saves: dict[int, Callable[[], None]] = field(default_factory=dict)
+    """By slot: the timers of those that will be saved when they stay idle."""
 
     @property
     def key(self) -> str:
         return self.wanted.plan.key
 
     @property
-    def free_slots(self) -> int:
-        return self.wanted.plan.requests_at_once - self.refs
+    def refs(self) -> int:
+        """Requests that use it now."""
+        return self.pool.taken_seats + self.visitors
+
+    @property
+    def seat_tokens(self) -> int:
+        """The most that one request can fill."""
+        return self.wanted.plan.seat_tokens
 
     @property
     def usable(self) -> bool:
@@ -100,7 +136,35 @@ class Runner:
 
     def serves(self, wanted: Wanted) -> bool:
         """Whether it suits a request now, or will as soon as it is loaded."""
-        return (self.usable or self.state is State.LOADING) and not plan.must_reload(self.wanted, wanted)
+        if not (self.usable or self.state is State.LOADING) or plan.must_reload(self.wanted, wanted):
+            return False
+        return not (self.is_quick_to_load and plan.has_wrong_threads(self.wanted, wanted))
+
+    @property
+    def is_quick_to_load(self) -> bool:
+        """Whether nobody uses it, and to load it again takes no longer than people notice."""
+        is_idle = self.state is State.READY and not self.refs and not self.waiting
+        return is_idle and self.load_ended_s - self.load_began_s <= QUICK_LOAD_S
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """What a request says of itself to those who share an engine with it."""
+
+    tokens: int = 0
+    """Of the KV cache that it may fill, its prompt and its answer; 0: its whole window."""
+    party: str = ""
+    """Who takes turns with whom: an API key, or an address while there are none."""
+    owner: str = ""
+    """Whose prompts may be gone on from: an API key, or nothing while there are none."""
+    is_batch: bool = False
+    """Whether it gives way to everybody who waits at a screen."""
+    trail: Trail = ()
+    visits: bool = False
+    """It asks for nothing that takes a slot, and waits for none."""
+
+
+NOTHING_CLAIMED = Claim()
 
 
 @dataclass(eq=False, slots=True)
@@ -110,9 +174,18 @@ class Ticket:
     wanted: Wanted
     model: Any
     keep_alive_ns: int | None
+    claim: Claim
     future: asyncio.Future[Lease]
     asked_at_s: float
     lease: Lease | None = None
+
+    @property
+    def party(self) -> str:
+        return self.claim.party
+
+    @property
+    def is_batch(self) -> bool:
+        return self.claim.is_batch
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -121,6 +194,10 @@ class Lease:
 
     runner: Runner
     engine: Engine
+    seat: Seat | None
+    """None for a visit."""
+    settle: Callable[[int], None]
+    """Say how many tokens the request may fill, once its prompt is counted: others may have the rest."""
     queued_s: float = 0.0
     """Waited for a slot, for the loader, for room: for everything but this engine's load."""
     load_s: float = 0.0
@@ -145,7 +222,10 @@ class LoadingView:
 
 @dataclass(frozen=True, slots=True)
 class WaitingView:
+    """Somebody who waits for the loader, or for a slot of a loaded engine."""
+
     position: int
+    """In that line, from 1."""
     model: Any
     waiting_ms: int
 
@@ -176,6 +256,12 @@ class _Released:
 
 
 @dataclass(frozen=True, slots=True)
+class _Settled:
+    lease: Lease
+    tokens: int
+
+
+@dataclass(frozen=True, slots=True)
 class _Loaded:
     runner: Runner
     engine: Engine
@@ -193,6 +279,12 @@ class _Expired:
 
 
 @dataclass(frozen=True, slots=True)
+class _SaveDue:
+    runner: Runner
+    slot: Slot
+
+
+@dataclass(frozen=True, slots=True)
 class _Died:
     runner: Runner
 
@@ -200,6 +292,16 @@ class _Died:
 @dataclass(frozen=True, slots=True)
 class _Stopped:
     runner: Runner
+
+
+@dataclass(frozen=True, slots=True)
+class _Measured:
+    """What `Effects.machine` tells is up to date."""
+
+
+@dataclass(frozen=True, slots=True)
+class _RanOut:
+    """A request was broken off for want of memory."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -217,7 +319,23 @@ class _End:
     """Stop every engine, also those in use."""
 
 
-_Event = _Asked | _GaveUp | _Released | _Loaded | _LoadFailed | _Expired | _Died | _Stopped | _Unload | _Close | _End
+_Event = (
+    _Asked
+    | _GaveUp
+    | _Released
+    | _Settled
+    | _Loaded
+    | _LoadFailed
+    | _Expired
+    | _SaveDue
+    | _Died
+    | _Stopped
+    | _Measured
+    | _RanOut
+    | _Unload
+    | _Close
+    | _End
+)
 
 
 class Scheduler:
@@ -228,8 +346,13 @@ class Scheduler:
         self._limits = limits
         self._events: asyncio.Queue[_Event] = asyncio.Queue()
         self._runners: dict[str, Runner] = {}
-        self._pending: deque[Ticket] = deque()
+        self._pending: Line[Ticket] = Line()
         """Those who wait for the loader, which serves the first of them."""
+        self._measuring: asyncio.Task[None] | None = None
+        self._is_measured = False
+        """Whether nothing was loaded or stopped since the machine was measured."""
+        self._deaths: Counter[str] = Counter()
+        """Engines that ended by themselves, by model."""
         self._victim: Runner | None = None
         """The engine that was chosen to go and whose last lease the loader awaits."""
         self._tasks: set[asyncio.Task[Any]] = set()
@@ -255,7 +378,9 @@ class Scheduler:
         await self._main
 
     @asynccontextmanager
-    async def lease(self, wanted: Wanted, model: Any, keep_alive_ns: int | None) -> AsyncIterator[Lease]:
+    async def lease(
+        self, wanted: Wanted, model: Any, keep_alive_ns: int | None, claim: Claim = NOTHING_CLAIMED
+    ) -> AsyncIterator[Lease]:
         """A loaded engine for the length of the block; it is loaded, waited for and evicted for as needed.
 
         Raises Busy (a queue is full, or the server stops), OutOfMemory (does not fit), LoadFailed.
@@ -263,7 +388,7 @@ class Scheduler:
         if self._main is not None and self._main.done():
             raise Busy(STOPPING)
         future: asyncio.Future[Lease] = asyncio.get_running_loop().create_future()
-        ticket = Ticket(wanted, model, keep_alive_ns, future, time.monotonic())
+        ticket = Ticket(wanted, model, keep_alive_ns, claim, future, time.monotonic())
         self._events.put_nowait(_Asked(ticket))
         try:
             lease = await ticket.future
@@ -272,6 +397,9 @@ class Scheduler:
             raise
         try:
             yield lease
+        except RanOutOfMemory:
+            self._events.put_nowait(_RanOut())
+            raise
         finally:
             self._events.put_nowait(_Released(lease))
 
@@ -289,7 +417,8 @@ class Scheduler:
             tuple(LoadingView(r.model, r.progress) for r in self._runners.values() if r.state is State.LOADING),
             tuple(
                 WaitingView(position, ticket.model, int((now_s - ticket.asked_at_s) * 1000))
-                for position, ticket in enumerate(self._pending, 1)
+                for line in (self._pending, *(runner.waiting for runner in ready))
+                for position, ticket in enumerate(line.in_order(now_s), 1)
             ),
         )
 
@@ -316,6 +445,8 @@ class Scheduler:
                 self._on_gave_up(ticket)
             case _Released(lease):
                 self._on_released(lease)
+            case _Settled(lease, tokens):
+                self._on_settled(lease, tokens)
             case _Loaded(runner, engine):
                 self._on_loaded(runner, engine)
             case _LoadFailed(runner, error):
@@ -323,11 +454,21 @@ class Scheduler:
             case _Expired(runner):
                 if runner.state is State.READY and runner.refs == 0:  # else somebody was quicker
                     self._stop(runner)
+            case _SaveDue(runner, slot):
+                self._on_save_due(runner, slot)
             case _Died(runner):
                 self._on_died(runner)
             case _Stopped(runner):
                 self._forget(runner)
+                self._is_measured = False
                 self._advance()
+            case _Measured():
+                self._measuring, self._is_measured = None, True
+                self._advance()
+            case _RanOut():
+                for runner in list(self._runners.values()):
+                    if runner.state is State.READY:
+                        self._retire(runner)
             case _Unload(key):
                 if (found := self._runners.get(key)) is not None:
                     self._retire(found)
@@ -358,17 +499,20 @@ class Scheduler:
         elif runner is not None:  # 4
             self._join(runner, ticket)
         else:  # 5
-            self._pending.append(ticket)
+            self._pending.add(ticket)
             self._advance()
 
     def _join(self, runner: Runner, ticket: Ticket) -> None:
         """A slot of this engine: now, or in turn. Those who wait for it to load have all its slots before them."""
-        if runner.state is State.READY and runner.free_slots > 0:
-            self._grant(runner, ticket)
-        elif len(runner.waiting) < runner.free_slots + self._limits.max_waiting:
-            runner.waiting.append(ticket)
-        else:
+        if len(runner.waiting) >= runner.pool.free_seats + self._limits.max_waiting:
             self._refuse(ticket, Busy())
+            return
+        if runner.state is State.READY and ticket.claim.visits and not ticket.future.done():
+            self._grant(runner, ticket, 0)
+            return
+        runner.waiting.add(ticket)
+        if runner.state is State.READY:
+            self._serve(runner)
 
     def _on_gave_up(self, ticket: Ticket) -> None:
         if ticket.lease is not None:  # it was granted in the same moment
@@ -386,22 +530,56 @@ class Scheduler:
 
     def _on_released(self, lease: Lease) -> None:
         runner = lease.runner
-        runner.refs -= 1
+        if lease.seat is None:
+            runner.visitors -= 1
+        else:
+            runner.pool.give_back(lease.seat, time.monotonic())
+            self._watch(runner, lease.seat.slot)
         self._notice_quiet()
         if runner.state is not State.READY:
             return
         if runner.usable:
             self._serve(runner)
+            self._rest(runner)
             self._advance()
         else:
             self._on_died(runner)
 
+    def _on_settled(self, lease: Lease, tokens: int) -> None:
+        runner = lease.runner
+        if lease.seat is not None:
+            runner.pool.settle(lease.seat, min(tokens, runner.seat_tokens))
+        if runner.usable:
+            self._serve(runner)
+
     def _serve(self, runner: Runner) -> None:
-        """Hand free slots to those who wait, oldest first. When nobody is left, the keep-alive clock starts."""
-        while runner.waiting and runner.free_slots > 0:
-            self._grant(runner, runner.waiting.popleft())
+        """Seat those who wait, in their turn, as long as there is a slot and room. Nobody overtakes: who needs much
+        room would never get it."""
+        while (ticket := runner.waiting.first(time.monotonic())) is not None:
+            tokens = min(ticket.claim.tokens or runner.seat_tokens, runner.seat_tokens)
+            if ticket.future.done():
+                runner.waiting.remove(ticket)
+            elif ticket.claim.visits or runner.pool.has_room(tokens):
+                runner.waiting.serve(ticket)
+                self._grant(runner, ticket, tokens)
+            else:
+                return
+
+    def _rest(self, runner: Runner) -> None:
+        """When nobody uses it, the keep-alive clock starts."""
         if runner.refs == 0:
             self._on_idle(runner)
+
+    def _watch(self, runner: Runner, slot: Slot) -> None:
+        """A slot has become idle: if it stays so, what it holds is saved."""
+        if slot.fresh_tokens >= SAVE_FRESH_TOKENS and runner.state is State.READY:
+            due = partial(self._events.put_nowait, _SaveDue(runner, slot))
+            runner.cancel_saves[slot.index] = self._effects.call_later(SAVE_IDLE_S, due)
+
+    def _on_save_due(self, runner: Runner, slot: Slot) -> None:
+        runner.cancel_saves.pop(slot.index, None)
+        if runner.usable and slot in runner.pool.idle and runner.engine is not None:
+            self._spawn(self._effects.save(runner.engine, slot), f"save {runner.engine.pid}")
 
     def _on_idle(self, runner: Runner) -> None:
         runner.expires_at_ns = self._effects.now_ns() + runner.keep_alive_ns
@@ -423,10 +601,15 @@ class Scheduler:
         runner.progress = 1.0
         engine.exited.add_done_callback(lambda _: self._events.put_nowait(_Died(runner)))
         self._serve(runner)
+        self._rest(runner)
         self._advance()
 
     def _on_load_failed(self, runner: Runner, error: LlameroError) -> None:
         self._forget(runner)
+        self._is_measured = False
+        if isinstance(error, OutOfMemory) and runner.waiting and self._try_again(runner, error):
+            self._advance()
+            return
         if not isinstance(error, Cancelled):
             log.warning("load failed model=%s: %s", runner.wanted.plan.model.name, error)
         for ticket in runner.waiting:
@@ -434,19 +617,33 @@ class Scheduler:
         runner.waiting.clear()
         self._advance()
 
+    def _try_again(self, runner: Runner, error: LlameroError) -> bool:
+        """Whether those who wait for a load that ran out of memory may hope for another, with less or with more room.
+
+        Each of them is told: who is served first the next time is not known yet.
+        """
+        others = len(self._runners) > 0
+        if plan.after_want_of_memory(runner.wanted, others_loaded=others) is None:
+            return False
+        log.warning("load ran out of memory model=%s, trying again: %s", runner.wanted.plan.model.name, error)
+        for ticket in runner.waiting:
+            wish = plan.after_want_of_memory(ticket.wanted, others_loaded=others)
+            ticket.wanted = replace(ticket.wanted, wish=wish or ticket.wanted.wish)
+        self._pending.put_back(runner.waiting)
+        runner.waiting.clear()
+        return True
+
     def _on_died(self, runner: Runner) -> None:
         """The engine ended by itself: those who wait for a slot queue for a fresh one, those who run see it break."""
         if runner.state is not State.READY:
             return
         assert runner.engine is not None
-        log.error(
-            "engine died pid=%d model=%s: %s",
-            runner.engine.pid,
-            runner.wanted.plan.model.name,
-            runner.engine.last_error,
-        )
+        name = runner.wanted.plan.model.name
+        self._deaths[name] += 1
+        pid, deaths = runner.engine.pid, self._deaths[name]
+        log.error("engine died model=%s pid=%d deaths=%d: %s", name, pid, deaths, _last_words(runner.engine))
         self._stop(runner)
-        self._pending.extendleft(reversed(runner.waiting))  # they were let in once: the queue's bound is not for them
+        self._pending.put_back(runner.waiting)  # they were let in once: the queue's bound is not for them
         runner.waiting.clear()
         self._advance()
 
@@ -477,49 +674,69 @@ class Scheduler:
         2. One thing at a time: while an engine is loading or stopping, everybody queues.
         3. Its model is loaded and suits after all: lease.
         4. Its model is loaded with other settings: retire that engine first.
-        5. As many models as allowed are loaded: retire one.
-        6. It does not fit beside what is loaded: retire one.
-        7. It does not fit at all: refuse, with the figures.
-        8. Load it.
+        5. It ran out of memory beside others: retire them all.
+        6. As many models as allowed are loaded: retire one.
+        7. What is free must be measured: wait for that.
+        8. It does not fit beside what is loaded: retire one.
+        9. It does not fit at all: refuse, with the figures.
+        10. Load it.
         """
-        while self._pending:
-            ticket = self._pending[0]
+        while (ticket := self._pending.first(time.monotonic())) is not None:
             if ticket.future.done():  # 1
-                self._pending.popleft()
+                self._pending.remove(ticket)
                 continue
-            if any(runner.state is not State.READY for runner in self._runners.values()):  # 2
+            if self._measuring or any(runner.state is not State.READY for runner in self._runners.values()):  # 2
                 return
             runner = self._runners.get(ticket.wanted.plan.key)
             if runner is not None and runner.serves(ticket.wanted):  # 3
-                self._join(runner, self._pending.popleft())
+                self._pending.serve(ticket)
+                self._join(runner, ticket)
                 continue
             if runner is not None:  # 4
                 ticket.wanted = plan.with_adapters_of(runner.wanted, ticket.wanted)
                 self._retire(runner)
                 return
-            if len(self._runners) >= self._limits.max_loaded():  # 5
+            if self._runners and ticket.wanted.wish.needs_all:  # 5
+                for other in list(self._runners.values()):
+                    self._retire(other)
+                return
+            if len(self._runners) >= self._limits.max_loaded():  # 6
                 self._retire_one()
+                return
+            if self._effects.measures and not self._is_measured:  # 7
+                self._measure()
                 return
             machine = self._effects.machine(self._used())
-            if plan.fits(ticket.wanted, machine, others_loaded=bool(self._runners)):  # 8
+            ticket.wanted = plan.renewed(ticket.wanted, machine)
+            if plan.fits(ticket.wanted, machine, others_loaded=bool(self._runners)):  # 10
                 self._load(ticket)
                 return
-            if self._runners:  # 6
+            if self._runners:  # 8
                 self._retire_one()
                 return
-            self._pending.popleft()  # 7
+            self._pending.serve(ticket)  # 9
             self._refuse(ticket, OutOfMemory(plan.too_large(ticket.wanted, machine)))
+
+    def _measure(self) -> None:
+        self._measuring = self._spawn(self._effects.measure(self._used()), "measure")
+        self._measuring.add_done_callback(lambda task: self._events.put_nowait(_Measured()))
 
     def _load(self, first: Ticket) -> None:
         """Start an engine for the first of the queue, and for those right behind it whom it suits as well."""
-        runner = Runner(first.wanted, first.model, self._limits.keep_alive_ns)
+        loads = first.wanted.plan
+        pool = Pool(loads.total_ctx_tokens, loads.seats)
+        runner = Runner(first.wanted, first.model, self._limits.keep_alive_ns, pool)
         self._runners[runner.key] = runner
-        while self._pending and runner.serves(self._pending[0].wanted):
-            self._join(runner, self._pending.popleft())
+        for ticket in self._pending.in_order(time.monotonic()):
+            if not runner.serves(ticket.wanted):
+                break
+            self._pending.serve(ticket)
+            self._join(runner, ticket)
 
         def progress(share: float) -> None:
             runner.progress = share
 
+        self._is_measured = False
         runner.load_began_s = time.monotonic()
         work = self._effects.start(runner.wanted, progress)
         runner.loading = self._spawn(work, f"load {runner.wanted.plan.model.name}")
@@ -562,6 +779,8 @@ class Scheduler:
 
     def _stop(self, runner: Runner) -> None:
         self._drop_timer(runner)
+        while runner.cancel_saves:
+            runner.cancel_saves.popitem()[1]()
         runner.state = State.STOPPING
         if runner.engine is not None:
             self._end(runner, runner.engine)
@@ -569,7 +788,8 @@ class Scheduler:
             runner.loading.cancel()
 
     def _end(self, runner: Runner, engine: Engine) -> None:
-        task = self._spawn(self._effects.stop(engine), f"stop {engine.pid}")
+        save_s = END_SAVE_S if self._ending else UNLOAD_SAVE_S
+        task = self._spawn(self._effects.stop(engine, runner.pool.idle, save_s), f"stop {engine.pid}")
         task.add_done_callback(partial(self._report_stop, runner))
 
     def _report_stop(self, runner: Runner, task: asyncio.Task[None]) -> None:
@@ -579,18 +799,28 @@ class Scheduler:
 
     # --- small steps -----------------------------------------------------------------------------------------------
 
-    def _grant(self, runner: Runner, ticket: Ticket) -> None:
-        if ticket.future.done():
-            return
+    def _grant(self, runner: Runner, ticket: Ticket, tokens: int) -> None:
         assert runner.engine is not None
         self._drop_timer(runner)
         if ticket.keep_alive_ns is not None:
             runner.keep_alive_ns = ticket.keep_alive_ns
-        runner.refs += 1
-        waited_s = time.monotonic() - ticket.asked_at_s
+        now_s, claim = time.monotonic(), ticket.claim
+        seat = None
+        if claim.visits:
+            runner.visitors += 1
+        else:
+            seat = runner.pool.take(tokens, claim.owner, claim.trail, now_s)
+            if (cancel := runner.cancel_saves.pop(seat.slot.index, None)) is not None:
+                cancel()
+        waited_s = now_s - ticket.asked_at_s
         load_s = max(0.0, runner.load_ended_s - max(runner.load_began_s, ticket.asked_at_s))
-        ticket.lease = Lease(runner, runner.engine, max(0.0, waited_s - load_s), load_s)
-        ticket.future.set_result(ticket.lease)
+
+        def settle(tokens: int) -> None:
+            self._events.put_nowait(_Settled(lease, tokens))
+
+        lease = Lease(runner, runner.engine, seat, settle, max(0.0, waited_s - load_s), load_s)
+        ticket.lease = lease
+        ticket.future.set_result(lease)
 
     @staticmethod
     def _refuse(ticket: Ticket, error: LlameroError) -> None:
@@ -622,7 +852,15 @@ class Scheduler:
 
     def _used(self) -> MemoryUse:
         uses = [_memory(runner) for runner in self._runners.values()]
-        return MemoryUse(sum(use.total_bytes for use in uses), sum(use.vram_bytes for use in uses))
+        gpus: Counter[str] = Counter()
+        for use in uses:
+            gpus.update(dict(use.gpus))
+        return MemoryUse(
+            sum(use.total_bytes for use in uses),
+            sum(use.vram_bytes for use in uses),
+            sum(use.mapped_bytes for use in uses),
+            tuple(gpus.items()),
+        )
 
     def _spawn(self, work: Coroutine[Any, Any, T], name: str) -> asyncio.Task[T]:
         task = asyncio.create_task(work, name=name)
@@ -633,3 +871,10 @@ class Scheduler:
 
 def _memory(runner: Runner) -> MemoryUse:
     return runner.engine.memory if runner.engine is not None else MemoryUse()
+
+
+def _last_words(engine: Engine) -> str:
+    """How it ended, and the last line of what it said about that."""
+    ended = describe_exit(engine.exited.result()) if engine.exited.done() else "it is ending"
+    lines = engine.last_error.splitlines()
+    return ended if not lines or lines[-1] == ended else f"{ended}: {lines[-1]}"

@@ -1,0 +1,80 @@
+"""How many of our cores other programs keep busy. Only Linux tells; elsewhere nobody is ever seen.
+
+An engine whose threads wait for one another loses most of its speed when one of them shares its core with somebody
+else; with a thread less it keeps the rest (bench/README.md).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections import deque
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+PAUSE_S = 0.5
+RECENT = 2
+SAMPLES = 10
+"""Of looks: the last second, and five. Who is busy in both is there to stay; who is in neither has gone."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Sample:
+    """Ticks since the machine's start, and those of us and of everybody on the cores that we may use."""
+
+    at: float
+    ours: int
+    everybodys: int
+
+
+class Neighbours:
+    """`engines` gives the processes that compute for us. `watch` samples for as long as it runs."""
+
+    def __init__(self, engines: Callable[[], Iterable[int]], proc: Path = Path("/proc")) -> None:
+        self._engines = engines
+        self._proc = proc
+        self._samples: deque[_Sample] = deque(maxlen=SAMPLES + 1)
+
+    @property
+    def busy_cores(self) -> tuple[float, float]:
+        """Cores' worth of work that others do, at least and at most: for they come and go."""
+        spans = (self._busy_since(-1 - RECENT), self._busy_since(0))
+        return min(spans), max(spans)
+
+    def _busy_since(self, index: int) -> float:
+        if len(self._samples) <= RECENT:
+            return 0.0
+        first, last = self._samples[index], self._samples[-1]
+        others = (last.everybodys - first.everybodys) - (last.ours - first.ours)
+        return max(0.0, others / max(1.0, last.at - first.at))
+
+    async def watch(self) -> None:
+        while self.sample():  # noqa: ASYNC110  # nobody tells: the kernel is asked
+            await asyncio.sleep(PAUSE_S)
+
+    def sample(self) -> bool:
+        """Look once. False where there is nothing to see."""
+        try:
+            at = float((self._proc / "uptime").read_text().split()[0]) * os.sysconf("SC_CLK_TCK")
+            everybodys = self._everybodys()
+            # a child that has ended counts on in its parent's figures
+            ours = sum(self._ticks(str(os.getpid()))) + sum(sum(self._ticks(str(pid))[:2]) for pid in self._engines())
+        except (OSError, ValueError, IndexError, AttributeError):
+            return False
+        self._samples.append(_Sample(at, ours, everybodys))
+        return True
+
+    def _everybodys(self) -> int:
+        usable = {f"cpu{number}" for number in os.sched_getaffinity(0)}
+        rows = [line.split() for line in (self._proc / "stat").read_text().splitlines() if line.startswith("cpu")]
+        # user, nice and system; neither what waits nor what the machine below us took
+        return sum(sum(map(int, row[1:4])) for row in rows if row[0] in usable)
+
+    def _ticks(self, pid: str) -> list[int]:
+        """User, system, and the same of children that have ended."""
+        try:
+            text = (self._proc / pid / "stat").read_text()
+        except OSError:  # it has just ended
+            return [0, 0, 0, 0]
+        return [int(field) for field in text.rpartition(")")[2].split()[11:15]]
