@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from llamero.errors import BadRequest, BlobNotFound, ModelNotFound, StorageError
+from llamero.errors import BadRequest, BlobNotFound, InvalidModelFile, ModelNotFound, StorageError
 from llamero.names import Digest, ModelName
 from llamero.store import Store
 from llamero.store.manifests import Stored
@@ -47,6 +47,15 @@ def test_what_is_written_is_parsed_strictly(store: Store, root: Path, raw: bytes
     with pytest.raises(BadRequest, match=r"^invalid manifest"):
         store.write(M, raw)
     assert not root.exists()
+
+
+@pytest.mark.parametrize("kind", ["model", "projector", "adapter", "draft"])
+def test_the_engine_is_the_first_to_read_no_file_of_a_model(store: Store, root: Path, kind: str) -> None:
+    files = {"model": WEIGHTS, kind: WEIGHTS[:100]}
+    model_folders.add(root, "m", files.pop("model"), more=list(files.items()))
+    with pytest.raises(InvalidModelFile) as bad:
+        store.check_weights(store.resolve(M))
+    assert bad.value.status == 500
 
 
 def test_replacing_removes_what_only_the_old_one_used(store: Store, root: Path) -> None:

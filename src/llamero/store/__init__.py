@@ -21,7 +21,7 @@ from .headers import Headers
 from .linked import Linked
 from .listing import Listing, Summary
 from .locks import FileLock
-from .manifests import ADAPTER, MODEL, PROJECTOR, Manifest, Manifests, Stored, parse_manifest
+from .manifests import ADAPTER, DRAFT, MODEL, PROJECTOR, Manifest, Manifests, Stored, parse_manifest
 from .models import Model
 from .prune import Pruned
 from .staging import Staging
@@ -340,5 +340,6 @@ class Store:
 
 
 def _engine_files(manifest: Manifest) -> list[Digest]:
-    """The blobs that an engine opens; of weights the last wins."""
-    return [layer.digest for layer in (*manifest.of_type(MODEL)[-1:], *manifest.of_type(PROJECTOR, ADAPTER))]
+    """The blobs that an engine opens; of weights and drafts the last wins."""
+    layers = (*manifest.of_type(MODEL)[-1:], *manifest.of_type(PROJECTOR, ADAPTER), *manifest.of_type(DRAFT)[-1:])
+    return [layer.digest for layer in layers]

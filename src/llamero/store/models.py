@@ -121,6 +121,12 @@ class Model:
         return self._header(projectors[0].digest) if projectors else None
 
     @cached_property
+    def draft_gguf(self) -> Gguf | None:
+        """The header of the draft model."""
+        drafts = self.manifest.of_type(DRAFT)
+        return self._header(drafts[-1].digest) if drafts else None
+
+    @cached_property
     def tensors(self) -> TensorModel | None:
         """What the headers of a safetensors model tell; None for every other one."""
         return tensors.read(self.manifest, self._blobs) if self.manifest.of_type(TENSOR) else None
