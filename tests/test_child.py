@@ -122,3 +122,12 @@ def _eventually_gone(pid: int) -> None:
     while not gone(pid):
         assert time.monotonic() < deadline, f"process {pid} lives on"
         time.sleep(0.01)
+
+
+def test_a_child_gives_way_with_all_that_it_starts(tmp_path: Path) -> None:
+    lines: list[str] = []
+    wait = "import os, time\nwhile os.nice(0) != 7: time.sleep(0.01)\n"
+    run(f"{wait}import subprocess, sys; subprocess.run([sys.executable, '-c', 'import os; print(os.nice(0))'])",
+        tmp_path, lines.append, niceness=7)  # fmt: skip
+    assert lines == ["7"]
+    assert os.nice(0) != 7

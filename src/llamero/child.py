@@ -46,10 +46,12 @@ def run(
     on_line: Callable[[str], None],
     cancelled: Callable[[], bool],
     timeout_s: float,
+    niceness: int = 0,
 ) -> None:
     """Run `argv` to its end; each line that it prints, also to its standard error, goes to `on_line`.
 
-    `cancelled` is asked first, and then on another thread ten times a second. Raises Cancelled, or ChildFailed when the
+    `cancelled` is asked first, and then on another thread ten times a second. With a `niceness`, up to 19, it gives way
+    to other work, with all that it starts, where the system knows that. Raises Cancelled, or ChildFailed when the
     program cannot start, when it takes longer than `timeout_s`, or when its exit status is not 0.
     """
     if cancelled():
@@ -68,6 +70,9 @@ def run(
     except OSError as exc:
         raise ChildFailed(f"cannot start: {exc.strerror}", tail) from exc
     with process, _watched(process, cancelled, timeout_s):
+        if niceness and sys.platform != "win32":
+            with contextlib.suppress(ProcessLookupError):  # it may be over already
+                os.setpriority(os.PRIO_PGRP, process.pid, niceness)
         assert process.stdout is not None
         for raw in iter(partial(process.stdout.readline, MAX_LINE_BYTES), b""):
             line = raw.decode("utf-8", "replace").rstrip()

@@ -27,9 +27,11 @@ from ..messages import Progress
 from ..names import Digest, ModelName
 from ..store import Store, partials
 from ..store.manifests import TENSOR, Layer, Manifest, parse_manifest
+from . import peek
 from .download import download
 from .limit import Pace, RateLimit
 from .lines import WHOLE_MODEL, Lines, Report
+from .peek import Peek, Seen
 from .policy import Policy
 from .session import Network, Origin, Session
 
@@ -74,6 +76,24 @@ class Puller:
         """What the registry, a mirror or else a peer says the model is now. RegistryError, Forbidden."""
         async with AsyncExitStack() as stack:
             return await self._manifest(request, await self._enter(stack, self._origins(request)))
+
+    async def peek(self, request: PullRequest) -> Peek:
+        """What a model would be here; no weights are fetched. RegistryError, Forbidden, BadRequest."""
+        async with AsyncExitStack() as stack:
+            sessions = await self._enter(stack, self._origins(request))
+
+            async def look(name: ModelName) -> Seen:
+                manifest = await self._manifest(replace(request, name=name), sessions)
+                return Seen(name, manifest, await peek.config(manifest, sessions))
+
+            seen = await look(request.name)
+            if seen.weights is None:
+                stored_as = seen.config.model_format or "an unknown format"
+                raise BadRequest(f'"{request.name}" is stored as {stored_as}, which cannot be run')
+            header = await peek.header(seen.weights, sessions)
+            tags = peek.sibling_tags(request.name, await peek.listed_tags(sessions[-1]))
+            siblings = await peek.together([request.name.with_tag(tag) for tag in tags], look)
+            return Peek(seen, header, tuple(siblings))
 
     async def pull(self, request: PullRequest, report: Report, *, patience_s: float | None = None) -> None:
         """Bring the model here; what has arrived when it fails stays for a resume.
