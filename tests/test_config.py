@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from llamero import durations
-from llamero.config import BY_NAME, TABLE, Settings, describe, parse_host, parse_size
+from llamero.config import BY_NAME, SPECULATION, TABLE, Settings, describe, parse_host, parse_size
 from llamero.errors import BadRequest
 
 
@@ -206,7 +206,24 @@ def test_where_responses_are_kept(value: str, where: str) -> None:
     assert settings(LLAMERO_RESPONSES=value).responses == where
 
 
+@pytest.mark.parametrize(
+    ("value", "how", "warnings"),
+    [("", SPECULATION, 0), ("off", "off", 0), ("NGRAM", "ngram", 0), ("draft", SPECULATION, 1)],
+)
+def test_whether_repeated_text_is_guessed(value: str, how: str, warnings: int) -> None:
+    read = settings(LLAMERO_SPECULATION=value)
+    assert read.speculation == how
+    assert len(read.warnings) == warnings
+
+
 def test_responses_are_kept_on_disk_when_the_place_is_unknown() -> None:
     read = settings(LLAMERO_RESPONSES="cloud")
     assert read.responses == "disk"
     assert "default=disk" in read.warnings[0]
+
+
+@pytest.mark.parametrize(("text", "size_bytes"), [("", None), ("0", 0), ("2GiB", 2 << 30), ("much", None)])
+def test_the_prompt_cache_has_its_own_limit_unless_one_is_set(text: str, size_bytes: int | None) -> None:
+    read = settings(LLAMERO_PREFIX_CACHE=text)
+    assert read.prefix_cache_bytes == size_bytes
+    assert len(read.warnings) == (text == "much")

@@ -21,6 +21,13 @@ from .options import parse_bool
 Kind = Literal["bool", "uint", "int", "duration", "size", "text", "path", "list", "host", "debug"]
 Where = Literal["server", "client", "both", "engine", "vendor"]
 
+SPECULATION: Literal["ngram", "off"] = "ngram"
+"""Without a word from the operator. It loses nothing on prose and gains on repeated text (bench/speculation.py)."""
+
+
+ENGINE_FALSE = frozenset("off disabled false 0".split())
+"""The words of the engine's own variables."""
+
 
 @dataclass(frozen=True, slots=True)
 class Variable:
@@ -58,20 +65,20 @@ TABLE: tuple[Variable, ...] = (
     _h("OLLAMA_NO_CLOUD", "bool", "0", "Disable remote inference and web search (there is none)", "server"),
     _h("OLLAMA_NOPRUNE", "bool", "0", "Do not prune model blobs on startup", "store"),
     _h("OLLAMA_ORIGINS", "list", "", "A comma separated list of allowed origins", "server"),
-    _h("OLLAMA_SCHED_SPREAD", "bool", "0", "Always schedule a model across all GPUs"),
+    _h("OLLAMA_SCHED_SPREAD", "bool", "0", "Always schedule a model across all GPUs", "scheduler"),
     _h("OLLAMA_FLASH_ATTENTION", "text", "auto", "Force flash attention on or off", "scheduler"),
     _h("OLLAMA_KV_CACHE_TYPE", "text", "f16", "Quantization type of the K/V cache", "scheduler"),
-    _h("OLLAMA_LLM_LIBRARY", "text", "", "Set LLM library to bypass autodetection"),
-    _h("OLLAMA_GPU_OVERHEAD", "uint", "0", "Reserve a portion of VRAM per GPU (bytes)"),
-    _h("OLLAMA_IGPU_ENABLE", "text", "", "Allow integrated GPUs"),
-    _h("LLAMA_ARG_FIT", "text", "on", "Automatic fitting of a model into GPU memory", "", "engine"),
-    _h("LLAMA_ARG_FIT_TARGET", "text", "", "Memory to leave free per device (MiB)", "", "engine"),
+    _h("OLLAMA_LLM_LIBRARY", "text", "", "Set LLM library to bypass autodetection", "engines"),
+    _h("OLLAMA_GPU_OVERHEAD", "uint", "0", "Reserve a portion of VRAM per GPU (bytes)", "scheduler"),
+    _h("OLLAMA_IGPU_ENABLE", "text", "", "Allow integrated GPUs", "engines"),
+    _h("LLAMA_ARG_FIT", "text", "on", "Automatic fitting of a model into GPU memory", "engines", "engine"),
+    _h("LLAMA_ARG_FIT_TARGET", "text", "", "Memory to leave free per device (MiB)", "engines", "engine"),
     _h("OLLAMA_LOAD_TIMEOUT", "duration", "5m", "How long to allow model loads to stall before giving up", "engines"),
     # Ollama's server, not listed by help
     _v("OLLAMA_DEBUG_LOG_REQUESTS", "bool", "0", "Write inference bodies to a temporary directory"),
     _v("OLLAMA_GO_TEMPLATE", "text", "", "1: always use the TEMPLATE layer, 0: never", "chat"),
     _v("OLLAMA_REMOTES", "list", "ollama.com", "Allowed hosts of remote models", "server"),
-    _v("OLLAMA_VULKAN", "bool", "1", "Use Vulkan devices"),
+    _v("OLLAMA_VULKAN", "bool", "1", "Use Vulkan devices", "engines"),
     _v("OLLAMA_CLOUD_BASE_URL", "text", "", "Developer override of the cloud endpoint"),
     _v("OLLAMA_EXPERIMENT", "list", "", "Comma separated list of experiments"),
     _v("OLLAMA_LLAMA_CPP_COMPAT", "text", "", "Internal loader switch of the reference"),
@@ -106,8 +113,8 @@ TABLE: tuple[Variable, ...] = (
     _v("VISUAL", "text", "", "Editor, when OLLAMA_EDITOR is unset", "", "client"),
     _v("EDITOR", "text", "vi", "Editor, when VISUAL is unset", "", "client"),
     _v("OLLAMA_API_KEY", "text", "", "Key sent by clients; for `serve` the key of its share", "client, server", "both"),
-    _v("OLLAMA_BASE_URL", "text", "", "Server of the greeting and benchmark tools", "", "client"),
-    _v("GREETING_TIMEOUT_SECONDS", "uint", "120", "Limit per model of the greeting tool", "", "client"),
+    _v("OLLAMA_BASE_URL", "text", "", "Server of the greeting and benchmark tools", "cli", "client"),
+    _v("GREETING_TIMEOUT_SECONDS", "uint", "120", "Limit per model of the greeting tool", "cli", "client"),
     _v("OLLAMA_SKILLS", "path", "", "Directory of chat skills", "", "client"),
     _v("XDG_CONFIG_HOME", "path", "", "Base of configuration directories", "", "client"),
     _v("OLLAMA_AGENT_DISABLE_SHELL", "text", "", "Remove the shell tool of the chat menu", "", "client"),
@@ -129,7 +136,10 @@ TABLE: tuple[Variable, ...] = (
     _v("LLAMERO_LLAMA_SERVER", "path", "", "llama-server program used instead of the wheel", "engines"),
     _v("LLAMERO_MAX_WAITING", "uint", "", "Waiters on a loaded model (default OLLAMA_MAX_QUEUE)", "scheduler"),
     _v("LLAMERO_SKIP_RAM_CHECK", "bool", "0", "Load although memory is too small", "scheduler"),
-    _v("LLAMERO_PREFIX_CACHE", "size", "", "Bytes of prompt cache on disk, 0 off"),
+    _v("LLAMERO_PRELOAD", "list", "", "Models loaded at the start, and kept", "server"),
+    _v("LLAMERO_PREFIX_CACHE", "size", "", "Bytes of prompt cache on disk, 0 off", "store"),
+    _v("LLAMERO_NEIGHBOURS", "bool", "1", "Leave cores that other programs keep busy to them", "server"),
+    _v("LLAMERO_SPECULATION", "text", SPECULATION, "Guess repeated text ahead: ngram, off", "scheduler"),
     _v("LLAMERO_STOP_TIMEOUT", "duration", "3s", "Time for running requests at shutdown", "server"),
     _v("LLAMERO_REQUEST_TIMEOUT", "duration", "1h", "Longest inference request", "server"),
     _v("LLAMERO_MAX_CONTEXT", "uint", "0", "Upper bound of num_ctx, 0 none", "scheduler"),
@@ -312,12 +322,30 @@ class Settings:
     max_context: int = 0
     kv_cache_type: str = ""
     flash_attention: bool | None = None
+    gpu_overhead_bytes: int = 0
+    """Of each GPU, not to be used."""
+    gpu_spread: bool = False
+    """All GPUs for every model."""
+    gpu_library: str = ""
+    """The one backend to look for GPUs with, such as `cuda_v13`; `cpu` finds none."""
+    gpu_integrated: bool | None = None
+    """None: those that are worth it."""
+    gpu_vulkan: bool = True
+    fit: bool = True
+    """Let the engine fit layers into GPU memory."""
+    fit_target_mib: tuple[int, ...] = ()
+    """What it leaves free of each GPU; empty: as it likes."""
     go_template: bool | None = None
     no_cloud: bool = False
     no_prune: bool = False
     remotes: tuple[str, ...] = ("ollama.com",)
     """Hosts that a stub of a remote model may name."""
     skip_ram_check: bool = False
+    minds_neighbours: bool = True
+    speculation: Literal["ngram", "off"] = SPECULATION
+    """What answers are sped up with where no draft model does it."""
+    prefix_cache_bytes: int | None = None
+    """None: 4 GiB, or 5 % of the free disk when that is less."""
     origins: tuple[str, ...] = ()
     allowed_hosts: tuple[str, ...] = ()
     insecure_public: bool = False
@@ -335,6 +363,7 @@ class Settings:
     peers: tuple[str, ...] = ()
     share: Literal["off", "on", "through"] = "off"
     responses: Literal["disk", "memory", "off"] = "disk"
+    preload: tuple[str, ...] = ()
     fetch_images: bool = False
     effort_fallback: bool = False
     completions_raw: bool = False
@@ -385,13 +414,24 @@ class Settings:
             max_context=read.uint("LLAMERO_MAX_CONTEXT", 0),
             kv_cache_type=read.choice("OLLAMA_KV_CACHE_TYPE", KV_CACHE_TYPES),
             flash_attention=read.tristate("OLLAMA_FLASH_ATTENTION"),
+            gpu_overhead_bytes=read.uint("OLLAMA_GPU_OVERHEAD", 0),
+            gpu_spread=read.flag("OLLAMA_SCHED_SPREAD"),
+            gpu_library=read.text("OLLAMA_LLM_LIBRARY"),
+            gpu_integrated=read.tristate("OLLAMA_IGPU_ENABLE"),
+            gpu_vulkan=read.tristate("OLLAMA_VULKAN") is not False,
+            fit=read.text("LLAMA_ARG_FIT").lower() not in ENGINE_FALSE,
+            fit_target_mib=read.numbers("LLAMA_ARG_FIT_TARGET"),
             go_template=read.tristate("OLLAMA_GO_TEMPLATE"),
             no_cloud=read.flag("OLLAMA_NO_CLOUD"),
             no_prune=read.flag("OLLAMA_NOPRUNE"),
             remotes=read.words("OLLAMA_REMOTES") or ("ollama.com",),
             skip_ram_check=read.flag("LLAMERO_SKIP_RAM_CHECK"),
+            minds_neighbours=read.tristate("LLAMERO_NEIGHBOURS") is not False,
+            speculation=read.speculation(),
+            prefix_cache_bytes=read.size("LLAMERO_PREFIX_CACHE", None),
             origins=read.words("OLLAMA_ORIGINS"),
             allowed_hosts=read.words("LLAMERO_ALLOWED_HOSTS"),
+            preload=read.words("LLAMERO_PRELOAD"),
             insecure_public=read.flag("LLAMERO_INSECURE_PUBLIC"),
             max_body_bytes=read.size("LLAMERO_MAX_BODY", 64 * 2**20),
             max_connections=read.uint("LLAMERO_MAX_CONNECTIONS", 4096),
@@ -474,7 +514,7 @@ class _Reader:
         ns = self.duration("OLLAMA_KEEP_ALIVE", 5 * durations.MINUTE)
         return durations.FOREVER if ns < 0 else min(ns, durations.FOREVER)
 
-    def size(self, name: str, default: int) -> int:
+    def size(self, name: str, default: _T) -> int | _T:
         text = self.text(name)
         if not text:
             return default
@@ -489,6 +529,13 @@ class _Reader:
         if not text:
             return default
         return text if text in choices else self._bad(name, text, default)
+
+    def numbers(self, name: str) -> tuple[int, ...]:
+        """Whole numbers with commas or slashes between them, as the engine reads them; none of them if one is bad."""
+        words = self.text(name).replace("/", ",").split(",")
+        if words == [""] or all(word.strip().isdecimal() for word in words):
+            return tuple(int(word) for word in words if word)
+        return self._bad(name, self.text(name), ())
 
     def words(self, name: str) -> tuple[str, ...]:
         return tuple(part.strip() for part in self.text(name).split(",") if part.strip())
@@ -508,7 +555,9 @@ class _Reader:
         return found
 
     def _base_url(self, name: str, text: str) -> str:
-        return text.rstrip("/") if is_base_url(text) else self._bad(name, _USER_INFO.sub("//", text), "")
+        if is_base_url(text):
+            return text.rstrip("/")
+        return self._bad(name, _USER_INFO.sub("//", text).rpartition("@")[2], "")  # a login may stand without a scheme
 
     def share(self) -> Literal["off", "on", "through"]:
         if self.text("LLAMERO_SHARE").lower() == "through":
@@ -520,6 +569,12 @@ class _Reader:
             case "memory" | "off" as where:
                 return where
         return "disk"
+
+    def speculation(self) -> Literal["ngram", "off"]:
+        match self.choice("LLAMERO_SPECULATION", ("ngram", "off"), SPECULATION):
+            case "ngram":
+                return "ngram"
+        return "off"
 
     def debug(self) -> int:
         text = self.text("OLLAMA_DEBUG")

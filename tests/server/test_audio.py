@@ -42,7 +42,7 @@ def surely(reply: Reply) -> list[float]:
 
 def same(answer: list[float], other: list[float]) -> bool:
     """The last bits of an answer depend on what was in the cache; another sound changes a hundredth."""
-    return answer == pytest.approx(other, rel=2e-3)
+    return answer == pytest.approx(other, rel=5e-3)
 
 
 def test_partly_t71_a_model_with_an_audio_encoder_says_so(server: Server, ears: str) -> None:

@@ -347,7 +347,7 @@ def test_c17_native_settings_come_along(puppet: Puppet, path: str) -> None:
     native = {"options": {"num_ctx": 512, "top_k": 7}, "keep_alive": 0}
     assert puppet.server.post(path, ASKED[path] | native).status == 200
     (argv,) = puppet.record("argv")
-    assert argv[argv.index("-c") + 1] == "512"
+    assert argv[argv.index("--kv-unified-per-slot") + 1] == "512"
     (body,) = puppet.heard(COMPLETION if path == "/v1/completions" else CHAT)
     assert body["top_k"] == 7
     puppet.server.wait_until(lambda: not puppet.server.loaded())

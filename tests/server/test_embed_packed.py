@@ -18,8 +18,8 @@ import pytest
 
 from llamero.build.convert.conversion import convert
 from llamero.build.rewrite import Source, rewrite
-from llamero.scheduler.plan import POOLING_SLOTS
-from llamero.server.embedding import CALLS_AT_ONCE
+from llamero.engines import POOLING_CALLS
+from llamero.scheduler.slots import POOLING_SLOTS
 from tests.build.convert.tiny_decoder import DATA
 from tests.rank_models import GOODNESS, write_ranker
 from tests.running import Reply, Server
@@ -214,11 +214,11 @@ def test_texts_travel_in_calls_of_one_batch_and_not_all_at_once(puppet: Puppet) 
     texts = [f"{number:04} {'x' * (number % 50)}" for number in range(2048)]
     puppet.server.post("/api/embed", {"model": E})
     with puppet.server.streaming_unread("/api/embed", {"model": E, "input": texts}):
-        puppet.server.wait_until(lambda: len(puppet.heard("/v1/embeddings")) == CALLS_AT_ONCE)
+        puppet.server.wait_until(lambda: len(puppet.heard("/v1/embeddings")) == POOLING_CALLS)
         time.sleep(0.1)  # more would have come by now
         calls = [body["input"] for body in puppet.heard("/v1/embeddings")]
-    puppet.server.wait_until(lambda: puppet.record("closed") == ["/v1/embeddings"] * CALLS_AT_ONCE)
-    assert len(calls) == CALLS_AT_ONCE
+    puppet.server.wait_until(lambda: puppet.record("closed") == ["/v1/embeddings"] * POOLING_CALLS)
+    assert len(calls) == POOLING_CALLS
     calls.sort()
     assert [each for call in calls for each in call] == texts[: sum(map(len, calls))]
     for call in calls:

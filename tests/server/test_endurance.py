@@ -5,13 +5,16 @@ from __future__ import annotations
 import os
 import random
 import signal
+import statistics
 import time
+from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
 from tests.conftest import StartServer
 from tests.running import Server, children, is_running
+from tests.server import tiny_models
 
 M = "smollm2:135m"
 E = "all-minilm:22m"
@@ -58,6 +61,54 @@ def test_r69_two_hundred_clients_that_come_and_go(start_server: StartServer) -> 
     server.wait_until(lambda: not server.engines())
     assert server.get("/api/ps").json() == {"models": []}
     assert children(server.process.pid) == []
+
+
+@pytest.mark.timeout(1500)
+def test_two_thousand_requests_of_sixteen_clients_with_three_models_in_room_for_two(start_server: StartServer) -> None:
+    """Every request is answered or refused; afterwards nothing is left, and nothing grew."""
+    server = start_server(OLLAMA_MAX_LOADED_MODELS="2")
+    tiny_models.make(server, "tiny", [tiny_models.TEXT])
+    dice = random.Random(2)
+    outcomes: Counter[str] = Counter()
+    sizes: list[int] = []
+
+    def visit(number: int, model: str, chance: float) -> None:
+        if number % 100 == 0:
+            sizes.append(resident_kib(server.process.pid))
+        outcomes[_outcome(server, number, model, chance)] += 1
+
+    with ThreadPoolExecutor(16) as pool:
+        visits = []
+        for number in range(2000):
+            model = dice.choice([M, "tiny"]) if number % 40 < 36 else E  # engines change now and then, as they do
+            visits.append(pool.submit(visit, number, model, dice.random()))
+        for each in visits:
+            each.result()
+    assert set(outcomes) <= {"answered", "left", "refused"}, outcomes
+    assert outcomes["answered"] > 1000
+    later = sizes[len(sizes) // 3 :]
+    slope_kib = statistics.linear_regression(range(len(later)), later).slope / 100
+    assert slope_kib < 2, f"{slope_kib:.2f} KiB per request: {sizes}"
+    assert "queue" not in server.get("/api/ps").json()
+    server.unload_all()
+    server.wait_until(lambda: not server.engines())
+    assert server.get("/api/ps").json() == {"models": []}
+    assert children(server.process.pid) == []
+
+
+def _outcome(server: Server, number: int, model: str, chance: float) -> str:
+    if model == E:
+        reply = server.post("/api/embed", {"model": E, "input": [f"text {number}"] * 3}, timeout_s=300)
+        return {200: "answered", 503: "refused"}.get(reply.status, f"{reply.status}: {reply.body!r}")
+    asked = {"model": model, "prompt": f"Story {number}", "options": {"num_predict": 1 + int(chance * 24)}}
+    if chance < 0.25:
+        with server.streaming_unread("/api/generate", asked):
+            time.sleep(chance)
+        return "left"
+    reply = server.post("/api/generate", asked, timeout_s=300)
+    if reply.status == 200:
+        return "answered" if reply.lines()[-1].get("done") else f"cut: {reply.lines()[-1]}"
+    return "refused" if reply.status == 503 and reply.headers["Retry-After"] else f"{reply.status}: {reply.body!r}"
 
 
 def test_an_engine_killed_at_every_stage_of_its_life(start_server: StartServer) -> None:

@@ -384,10 +384,9 @@ def test_figures_of_an_embedding(server: Server) -> None:
     assert timings["prompt_tokens"] == reply["prompt_eval_count"] > 0
     assert 0 < timings["prefill_ms"] <= reply["total_duration"] / 1e6
     assert timings["predicted_tokens"] == timings["decode_ms"] == 0
-    assert server.post("/api/embed", {"model": "all-minilm:22m", "timings": True}).json() == {
-        "model": "all-minilm:22m",
-        "embeddings": [],
-    }
+    only_loaded = server.post("/api/embed", {"model": "all-minilm:22m", "timings": True}).json()
+    assert set(only_loaded) == {"model", "embeddings", "timings"}
+    assert set(only_loaded["timings"]) == set(TIMINGS)
 
 
 # --- long prompts ----------------------------------------------------------------------------------------------------

@@ -32,6 +32,7 @@ def text_of(reply: Reply) -> str:
 
 
 def test_n53_without_a_prompt_the_model_is_loaded(server: Server) -> None:
+    server.unload_all()  # one that is on its way out would go all the same
     reply = server.post("/api/generate", {"model": M})
     assert reply.content_type == "application/json; charset=utf-8"
     assert set(reply.json()) == {"model", "created_at", "response", "done", "done_reason"}

@@ -342,6 +342,15 @@ def test_n95_the_answer_conforms_and_the_thinking_is_free(models: Models, thinke
     assert single.last["prompt_eval_count"] < free.last["prompt_eval_count"]
 
 
+def test_the_timeline_is_that_of_all_runs(models: Models, thinker: str) -> None:
+    """`timings` tells where the time went: the prompt once, and every token that was written (native-api §2.10)."""
+    free = answered(models, thinker)
+    last = answered(models, thinker, format=ONLY_WHY, options=SAMPLED, timings=True).last
+    assert last["timings"]["prompt_tokens"] == free.last["prompt_eval_count"] < last["prompt_eval_count"]
+    assert last["timings"]["predicted_tokens"] > last["eval_count"]
+    assert last["timings"]["decode_ms"] > last["eval_duration"] / 1e6
+
+
 def test_an_answer_that_never_came_is_made_to_conform(models: Models) -> None:
     """The model closes its thinking and stops, or says nothing at all."""
     for script in ("hm</think>", ""):

@@ -46,10 +46,10 @@ class Watched:
         self._seen_bytes = self._log.stat().st_size
 
     def touched(self) -> list[str]:
-        """Every access since `forget`."""
+        """Every access since `forget`, but for the look at how busy the machine is, twice a second."""
         with self._log.open() as file:
             file.seek(self._seen_bytes)
-            return file.read().splitlines()
+            return [line for line in file.read().splitlines() if "'/proc/" not in line]
 
 
 @pytest.fixture(scope="module")

@@ -128,7 +128,13 @@ def test_absurd_contexts_are_raised_or_capped_and_named(server: Server) -> None:
 
 
 @pytest.mark.parametrize(
-    ("option", "value"), [("num_batch", 10**9), ("num_batch", -5), ("num_thread", 10**6), ("num_thread", -3)]
+    ("option", "value"),
+    [
+        ("num_batch", 10**9),
+        ("num_batch", -5),
+        pytest.param("num_thread", 10**6, marks=pytest.mark.heavy),
+        ("num_thread", -3),
+    ],
 )
 def test_absurd_runner_options_are_clamped_and_named(server: Server, option: str, value: int) -> None:
     reply = ask(server, options={option: value, "num_predict": 1})

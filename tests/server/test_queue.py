@@ -8,6 +8,8 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from itertools import islice
 from typing import Any
 
+import pytest
+
 from tests.conftest import StartServer
 from tests.running import ENDLESS, Server
 
@@ -22,7 +24,7 @@ def body(predict: int, *, endless: bool = False, **more: Any) -> dict[str, Any]:
 
 def test_n121_a_full_queue_says_so_at_once(start_server: StartServer) -> None:
     """N-121: one answer runs, one request waits, the others are refused in the exact words, with `Retry-After`."""
-    server = start_server(LLAMERO_MAX_WAITING="1")
+    server = start_server(OLLAMA_NUM_PARALLEL="1", LLAMERO_MAX_WAITING="1")
     with ThreadPoolExecutor(3) as pool:
         with server.streaming("/api/generate", body(4000, endless=True)) as running:
             running.readline()
@@ -36,6 +38,7 @@ def test_n121_a_full_queue_says_so_at_once(start_server: StartServer) -> None:
         assert int(reply.headers["Retry-After"]) >= 1
 
 
+@pytest.mark.heavy
 def test_one_slot_answers_one_at_a_time_two_slots_two(start_server: StartServer) -> None:
     """Partly R-24: with OLLAMA_NUM_PARALLEL=2 a short answer overtakes a long one that runs beside it."""
     server = start_server(OLLAMA_NUM_PARALLEL="2")

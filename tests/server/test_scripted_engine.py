@@ -142,8 +142,9 @@ def test_r53_streams_that_break(scripted: Scripted, steps: list[dict[str, Any]],
 def test_only_our_own_fields_reach_the_engine(scripted: Scripted, tmp_path: Path) -> None:
     """Partly X-66: what a client adds never gets through."""
     server = scripted([delta(content="x"), END])
-    tricks = {"n_discard": -5, "chat_parser": "x", "lora": [], "id_slot": 1, "samplers": [], "cache_prompt": True}
+    tricks = {"n_discard": -5, "chat_parser": "x", "lora": [], "id_slot": 7, "samplers": [], "cache_prompt": True}
     reply = server.post("/api/chat", {**ASK, **tricks, "options": dict(tricks), "stream": False})
     assert all(name in " ".join(reply.json()["warnings"]) for name in tricks)
     sent = chat_bodies(tmp_path)[-1]
-    assert not {"n_discard", "chat_parser", "lora", "id_slot", "samplers"} & set(sent)
+    assert not {"n_discard", "chat_parser", "lora", "samplers"} & set(sent)
+    assert sent["id_slot"] == 0, "ours"

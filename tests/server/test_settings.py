@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import signal
 import socket
+import subprocess
+import sys
 import time
 from contextlib import ExitStack
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+
+import pytest
 
 from tests.conftest import StartServer
 from tests.fake_llama_server import install
@@ -124,3 +129,32 @@ def test_several_addresses(tmp_path: Path) -> None:
             second.sendall(b"GET / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
             assert b"Ollama is running" in second.makefile("rb").read()
         assert server.log.read_text().count("Listening on ") == 2
+
+
+def test_models_of_preload_are_there_before_anybody_asks_and_stay(start_server: StartServer) -> None:
+    server = start_server(LLAMERO_PRELOAD="nobody:1b, all-minilm:22m, smollm2:135m", OLLAMA_KEEP_ALIVE="1s")
+    server.wait_until(lambda: set(server.loaded()) == {"all-minilm:22m", "smollm2:135m"})
+    for model in server.get("/api/ps").json()["models"]:
+        assert model["expires_at"] > "2300", "it stays"
+    assert "nobody:1b cannot be loaded: model 'nobody:1b' not found" in server.log.read_text()
+
+
+@pytest.mark.skipif((os.cpu_count() or 1) < 2, reason="there is no core to leave")
+def test_an_idle_engine_leaves_cores_to_a_busy_neighbour(start_server: StartServer) -> None:
+    server = start_server(LLAMERO_NEIGHBOURS="1")
+    ask(server)
+    (before,) = server.engines()
+    threads_before = threads(before)
+    busy = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(os.cpu_count() or 1)]
+    try:
+        server.wait_until(lambda: (ask(server), server.engines() != [before])[1], timeout_s=20)
+        (after,) = server.engines()
+        assert threads(after) < threads_before
+    finally:
+        for process in busy:
+            process.kill()
+            process.wait()
+
+
+def threads(pid: int) -> int:
+    return len(os.listdir(f"/proc/{pid}/task"))

@@ -110,9 +110,14 @@ def read_body(body: bytes) -> Fields:
 
 
 def read_extensions(body: Fields) -> dict[str, Any]:
-    """`options`, `keep_alive`, `think` and `adapters` as arguments of a GenerationRequest; the first two of any."""
+    """`options`, `keep_alive`, `think` and `adapters` as arguments of a GenerationRequest; the first two of any.
+
+    OpenAI's `service_tier` tells who can wait.
+    """
     options = body.object("options")
     read: dict[str, Any] = {"options": {} if options is None else dict(body.raw("options"))}
+    if body.raw("service_tier") in ("flex", "batch"):
+        read["is_batch"] = True
     for name, target, reader in (
         ("keep_alive", "keep_alive_ns", native.read_keep_alive),
         ("think", "think", native.read_think),

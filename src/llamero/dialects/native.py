@@ -516,8 +516,8 @@ class _Writer(ABC, Generic[R]):
         """The last line of a stream; with all `parts`, the whole answer."""
         reply = self._reply(parts, done=True)
         _finish(reply, finished)
-        if self._timings:
-            reply.timings = _timings(finished.usage, finished.delays)
+        if self._timings:  # of all its runs: the question is where the time went
+            reply.timings = _timings(finished.cost, finished.delays)
         return encode(reply)
 
     def single(self, step: Loaded | Rendered) -> bytes:
@@ -525,6 +525,8 @@ class _Writer(ABC, Generic[R]):
         reply = self._reply([], done=isinstance(step, Loaded))
         if isinstance(step, Loaded):
             reply.done_reason = step.reason
+            if self._timings:
+                reply.timings = _timings(Usage(), step.delays)
         else:
             reply.debug_info = _debug(step)
         return encode(reply)
@@ -564,7 +566,7 @@ def write_embed(model: str, embedded: Embedded, *, timings: bool = False) -> byt
             embedded.load_ns or UNSET,
             embedded.usage.prompt_tokens or UNSET,
             embedded.warnings or UNSET,
-            _timings(embedded.usage, embedded.delays) if timings and embedded.vectors else UNSET,
+            _timings(embedded.usage, embedded.delays) if timings else UNSET,
         )
     )
 

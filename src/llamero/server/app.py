@@ -19,6 +19,7 @@ from starlette.types import Message, Receive, Scope, Send
 from ..durations import MINUTE, SECOND, format_duration
 from ..errors import Cancelled, EngineError, LlameroError, LoadFailed, MethodNotAllowed, TooLarge
 from .answers import BARE_JSON, JSON, warning_headers, with_headers
+from .caller import PRIORITY_HEADER, Caller, caller
 from .guard import Guard
 from .inflate import inflated
 from .routes import NATIVE_ERRORS, ErrorShape, Match, Route, Routes, allow
@@ -71,10 +72,11 @@ class App:
         methods = self._routes.methods(path)
         match = methods.get(scope["method"])
         role = next((each.route.role for each in methods.values()), None)
+        peer = scope["client"][0] if scope["client"] else None
         verdict = self._guard.check(
             method=scope["method"],
             headers=scope["headers"],
-            peer=scope["client"][0] if scope["client"] else None,
+            peer=peer,
             role=match.route.role if match else role,
             http_version=scope["http_version"],
         )
@@ -86,6 +88,7 @@ class App:
         else:
             request = Request(scope, receive)
             request.state.rights = verdict.rights
+            caller.set(Caller(party=peer or "", is_batch=request.headers.get(PRIORITY_HEADER, "").strip() == "batch"))
             response = await self._answer(request, match)
         try:
             await response(scope, receive, sending)

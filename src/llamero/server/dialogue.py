@@ -16,6 +16,8 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
+import msgspec
+
 from ..chat import pictures, prompt
 from ..chat.choice import Tool, ToolChoice
 from ..chat.media import Media, check_media
@@ -163,6 +165,16 @@ class Dialogue(ABC):
     @abstractmethod
     async def count(self) -> int:
         """Tokens of the prompt as the engine counts them, pictures too, whether or not they fit the window."""
+
+    @property
+    def chars(self) -> int:
+        """About how long the prompt is; nothing is rendered for it."""
+        told = sum(len(message.content) + len(message.thinking) for message in self.kept)
+        return told + sum(len(msgspec.json.encode(tool)) for tool in self._talk.offered)
+
+    async def tokens(self) -> list[int]:
+        """The prompt as the engine reads it. Only for one without pictures."""
+        return await self._wire.tokenize(await self.shown(), add_special=True)
 
     async def _count(self, start: int) -> int:
         """Of the conversation without its first `start` messages."""

@@ -15,18 +15,17 @@ from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
 
+from ..engines import POOLING_CALLS
 from ..errors import BadRequest, ContextTooLong, EngineError, InputTooLong, LlameroError, NotANumber
 from ..messages import Embedded, EmbedRequest, Usage, Vector
-from ..scheduler.plan import CACHELESS_FAMILIES
+from ..scheduler.facts import facts_of
+from . import claims
 from .inference import Inference
 from .turn import Ready, check_tokens
 
 CUT = "input {} is longer than the context: {} tokens left out"
 CANNOT_CUT = "input after truncation exceeds maximum context length"
 CANNOT_CUT_FURTHER = "input exceeds maximum context length and cannot be truncated further"
-
-CALLS_AT_ONCE = 3
-"""Of one request: the engine has its next texts when it is done with some, also while we read what came of those."""
 
 LAST = 3
 """llama.cpp's number for the pooling that takes a text's last token: with a cache, such texts can be read in pieces."""
@@ -49,7 +48,8 @@ async def embed(inference: Inference, request: EmbedRequest, *, normalize: bool)
         check_tokens("input", tokens, model)
     if (request.inputs or request.tokens) and not job.wanted.plan.embedding:
         raise EngineError(f'"{request.model}" does not support embeddings', status=501)
-    return await inference.once(job, request, lambda ready: _embed(request, ready, normalize=normalize))
+    claim = claims.whole(request) if request.inputs or request.tokens else claims.visit()
+    return await inference.once(job, request, lambda ready: _embed(request, ready, normalize=normalize), claim)
 
 
 async def _embed(request: EmbedRequest, ready: Ready, *, normalize: bool) -> Embedded:
@@ -98,7 +98,7 @@ class _Reading:
         self._specials = list(specials)
         self._may_cut = may_cut
         self._batch = ready.plan.batch_tokens
-        self._room = ready.plan.total_ctx_tokens
+        self._room = ready.plan.seat_tokens
         self._limit = _limit(ready)
         self._density = 0.0
         """The largest share so far of the tokens that texts might have been; 0: not known."""
@@ -117,7 +117,7 @@ class _Reading:
         try:
             async with asyncio.TaskGroup() as group, aclosing(self._calls(inputs)) as calls:
                 async for call in calls:
-                    while running and (len(running) == CALLS_AT_ONCE or taken + call.most > self._room):
+                    while running and (len(running) == POOLING_CALLS or taken + call.most > self._room):
                         oldest, task = running.popleft()
                         await task
                         taken -= oldest.most
@@ -196,7 +196,7 @@ def _limit(ready: Ready) -> int:
     """The longest text in tokens: one batch for a model that must see all of it at once."""
     gguf = ready.job.model.gguf
     assert gguf is not None
-    if gguf.get_int("pooling_type") == LAST and gguf.architecture not in CACHELESS_FAMILIES:
+    if gguf.get_int("pooling_type") == LAST and facts_of(ready.job.model).shape.is_causal:
         return ready.ctx_tokens - 1  # the engine refuses a text that fills its window
     return min(ready.ctx_tokens, ready.plan.batch_tokens)
 

@@ -137,7 +137,7 @@ class EngineChat(Dialogue):
         if self.image_count:
             await self.read_media()
             return await self._wire.count_chat(await self._body())
-        return len(await self._wire.tokenize(await self.shown(), add_special=True))
+        return len(await self.tokens())
 
     async def _body(self) -> dict[str, Any]:
         """The conversation as the engine's chat takes it."""

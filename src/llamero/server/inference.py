@@ -9,11 +9,11 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import replace
 from functools import partial
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from ..build.remote import is_allowed
 from ..chat import prompt
@@ -26,6 +26,7 @@ from ..errors import BadRequest, EngineGone, Forbidden, InvalidField, LlameroErr
 from ..messages import (
     ChatRequest,
     Delays,
+    Finished,
     GenerateRequest,
     GenerationRequest,
     Loaded,
@@ -37,20 +38,25 @@ from ..names import ModelName, split_source
 from ..options import merge_options, read_options
 from ..scheduler.effects import LocalEffects
 from ..scheduler.facts import facts_of
-from ..scheduler.loop import Scheduler
+from ..scheduler.loop import Claim, Scheduler
 from ..scheduler.plan import Defaults, want
+from ..scheduler.speculation import UNGUESSED_TOKENS
+from ..scheduler.speeds import Speeds
 from ..store import Store
 from ..store.capabilities import beginning_token
 from ..store.models import Model
 from ..template.cache import parsed
-from . import adapters, turn
+from . import adapters, claims, turn
 from .adapters import Selection
 from .checks import Constraint, check_capabilities, check_images, check_thinking, think_of, unheard_wishes
+from .recall import Recall
 from .turn import Job, Ready
 
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
+
+NO_DRAFTING = "the draft model cannot be used with this model, which answers without it: the server's log says why"
 
 NO_REMOTE = "ollama cloud is disabled: remote model is unavailable"
 
@@ -63,13 +69,8 @@ class Inference:
         self._scheduler = scheduler
         self._effects = effects
         self._remotes = settings.remotes
-        self._defaults = Defaults(
-            ctx_tokens=settings.context_length,
-            max_ctx_tokens=settings.max_context,
-            slots=settings.num_parallel,
-            kv_type=settings.kv_cache_type,
-            flash_attention=settings.flash_attention,
-        )
+        self._defaults = Defaults.of(settings)
+        self.speeds = Speeds()
 
     async def chat(self, request: ChatRequest) -> AsyncGenerator[Step, None]:
         """Answer a conversation; without messages, load the model or (keep-alive 0) let it go."""
@@ -85,8 +86,8 @@ class Inference:
         choice = parse_choice(request.tool_choice, request.parallel_tool_calls, request.tools)
         job = self.job(model, request, started_ns, await self._adapters(model, request))
         if not request.messages:
-            async with self.lease(job, request):
-                yield Loaded("load", job.warnings)
+            async with self.lease(job, request, claims.visit()) as ready:
+                yield Loaded("load", job.warnings, ready.delays)
             return
         check_images(request, model, request.messages)
         constraint = Constraint.of(request, job.options)
@@ -113,8 +114,8 @@ class Inference:
         check_capabilities(request.model, model, "generate", ["insert"] if request.suffix else [])
         job = self.job(model, request, started_ns, await self._adapters(model, request))
         if only_loads:
-            async with self.lease(job, request):
-                yield Loaded("load", job.warnings)
+            async with self.lease(job, request, claims.visit()) as ready:
+                yield Loaded("load", job.warnings, ready.delays)
             return
         turn.check_tokens("prompt", request.tokens, model)
         asked = Message("user", request.prompt, images=request.images)
@@ -135,7 +136,7 @@ class Inference:
         check_images(request, model, request.messages)
         conversation = prompt.assemble(model.system, model.messages, request.messages)
         job = self.job(model, request, time.monotonic_ns())
-        async with self.lease(job, request) as ready:
+        async with self.lease(job, request, claims.visit()) as ready:
             return await turn.count(conversation, request.tools, choice, think_of(request, model), ready)
 
     async def detokenize(self, request: Request, tokens: Sequence[int], field: str = "tokens") -> str:
@@ -153,17 +154,24 @@ class Inference:
         """One question to an engine with a model's vocabulary: one that is loaded serves, however it was loaded."""
         job = self.job(model, request, time.monotonic_ns())
         job = replace(job, wanted=replace(job.wanted, takes_any=True))
-        return await self.once(job, request, lambda ready: ask(ready.wire))
+        return await self.once(job, request, lambda ready: ask(ready.wire), claims.visit())
 
-    async def once(self, job: Job, request: Request, work: Callable[[Ready], Awaitable[T]]) -> T:
+    async def once(self, job: Job, request: Request, work: Callable[[Ready], Awaitable[T]], claim: Claim) -> T:
         """What comes of `work` on a leased engine. One that had died unnoticed is replaced (scheduler R-08)."""
         try:
-            async with self.lease(job, request) as ready:
+            async with self.lease(job, request, claim) as ready:
                 return await work(ready)
         except EngineGone:
             log.warning("the engine of %s had died: a fresh one is asked", job.model.name)
-        async with self.lease(job, request) as ready:
+        async with self.lease(job, request, claim) as ready:
             return await work(ready)
+
+    async def load(self, name: str, keep_alive_ns: int) -> None:
+        """Have a model ready before anybody asks for it."""
+        model = await self.model(name, f"model '{name}' not found")
+        request = Request(model=name, keep_alive_ns=keep_alive_ns)
+        async with self.lease(self.job(model, request, time.monotonic_ns()), request, claims.visit()):
+            log.info("preloaded model=%s", name)
 
     async def model(self, text: str, missing: str, *, remote: str = NO_REMOTE) -> Model:
         """The model that a request names; `missing` and `remote` are the endpoint's own wordings."""
@@ -213,32 +221,48 @@ class Inference:
         else:
             options = merge_options(stored, asked)
         facts = replace(facts_of(model), extra_adapters=selection.extra)
-        wanted = want(facts, options, shift, self._effects.machine(MemoryUse()), self._defaults)
+        machine = self._effects.machine(MemoryUse())
+        wanted = want(facts, options, shift, machine, self._defaults, tells_logprobs=_tells_logprobs(request, options))
         told = (*request.warnings, *unheard_wishes(request, model), *unknown, *wanted.warnings)
         warnings = (*told, *self._store.source_warnings(model))
         return Job(model, options, wanted, warnings, started_ns, selection)
 
     @asynccontextmanager
-    async def lease(self, job: Job, request: Request) -> AsyncIterator[Ready]:
-        async with self._scheduler.lease(job.wanted, job.model, request.keep_alive_ns) as lease:
+    async def lease(self, job: Job, request: Request, claim: Claim) -> AsyncIterator[Ready]:
+        async with self._scheduler.lease(job.wanted, job.model, request.keep_alive_ns, claim) as lease:
             loaded = lease.runner.wanted.plan
             if lease.engine.plan.chat_template != loaded.chat_template:
                 job = job.without_jinja()
+            if loaded.drafts and not lease.engine.plan.drafts:
+                job = replace(job, warnings=(*job.warnings, NO_DRAFTING))
             delays = Delays(int(lease.queued_s * SECOND), int(lease.load_s * SECOND))
             ready_ns = time.monotonic_ns() - job.started_ns
             lora = job.selection.for_engine(loaded)
-            yield Ready(job, lease.engine.wire, loaded, ready_ns, delays, lora)
+            yield Ready(
+                job,
+                lease.engine.wire,
+                loaded,
+                ready_ns,
+                delays,
+                Recall(self._effects.prompts, lease, job.model, lora),
+                lora,
+                seat=lease.seat,
+                settle=lease.settle,
+            )
 
     async def _on_engine(
-        self, job: Job, request: Request, work: Callable[[Ready], AsyncGenerator[Step, None]]
+        self, job: Job, request: GenerationRequest, work: Callable[[Ready], AsyncGenerator[Step, None]]
     ) -> AsyncGenerator[Step, None]:
         """The steps of `work` on a leased engine. One that had died unnoticed is replaced, once (scheduler R-08)."""
+        claim = claims.of_answer(request, job.model, job.options)
         for is_last_try in (False, True):
             begun = False
             try:
-                async with self.lease(job, request) as ready, aclosing(work(ready)) as steps:
+                async with self.lease(job, request, claim) as ready, aclosing(work(ready)) as steps:
                     async for step in steps:
                         begun = True
+                        if isinstance(step, Finished) and job.model.gguf is not None:
+                            self.speeds.learn(str(job.model.weights_digest), job.model.gguf, step.cost)
                         yield step
                 return
             except EngineGone:
@@ -249,6 +273,13 @@ class Inference:
     def _unload(self, model: Model) -> Loaded:
         self._scheduler.unload(str(model.weights_digest))
         return Loaded("unload")
+
+
+def _tells_logprobs(request: Request, options: Mapping[str, Any]) -> bool:
+    """Whether log-probabilities are wanted of tokens that the engine may have guessed."""
+    if not isinstance(request, GenerationRequest) or not request.logprobs:
+        return False
+    return not 0 < options["num_predict"] <= UNGUESSED_TOKENS
 
 
 def _as_completed(request: GenerateRequest, model: Model) -> GenerateRequest:

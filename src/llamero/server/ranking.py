@@ -13,6 +13,7 @@ from ..config import Settings
 from ..dialects import rerank as dialect
 from ..errors import ContextTooLong, Incapable, InputTooLong
 from ..messages import Ranked, Reranked, RerankRequest, Usage
+from . import claims
 from .answers import BARE_JSON, JSON, warning_headers, with_headers
 from .inference import Inference
 from .openai import errors_about
@@ -33,7 +34,7 @@ async def rerank(inference: Inference, request: RerankRequest) -> Reranked:
     job = inference.job(model, request, started_ns)
     if not job.wanted.plan.reranking:
         raise Incapable(f'"{request.model}" does not support rerank', request.model, "rerank")
-    return await inference.once(job, request, lambda ready: _rerank(job, request, ready))
+    return await inference.once(job, request, lambda ready: _rerank(job, request, ready), claims.whole(request))
 
 
 async def _rerank(job: Job, request: RerankRequest, ready: Ready) -> Reranked:

@@ -59,6 +59,10 @@ class RenderedChat(Dialogue):
         marked = self._marked()
         return marked.shown(await self._text(marked))
 
+    @property
+    def chars(self) -> int:
+        return len(self._before) + super().chars
+
     async def count(self) -> int:
         await self.read_media()
         marked = self._marked()

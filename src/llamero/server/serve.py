@@ -29,8 +29,11 @@ from starlette.responses import Response
 from .. import API_LEVEL, config
 from ..config import HostUrl, Settings
 from ..dialects.gojson import encode
-from ..engines.devices import physical_cores, probe_gpus, read_memory
+from ..durations import FOREVER
+from ..engines import MemoryUse
+from ..engines.devices import GpuRules, physical_cores, read_memory
 from ..engines.llamacpp import LlamaCppSettings
+from ..engines.native import NativeEngines
 from ..errors import LlameroError, StorageError
 from ..pictures import NoPictures, RemotePictures
 from ..registry.identity import ensure_key_pair
@@ -39,16 +42,20 @@ from ..responses import open_responses
 from ..scheduler.effects import LocalEffects
 from ..scheduler.loop import Limits, Scheduler
 from ..scheduler.plan import binary_size, max_loaded, tier
+from ..scheduler.prompt_cache import PromptCache
 from ..store import Store
+from ..store.prefixes import Prefixes
 from . import (
     anthropic,
     archive,
     audio,
     cloud,
+    fit,
     housekeeping,
     native,
     openai,
     openapi,
+    prompts,
     ranking,
     recommendations,
     reports,
@@ -61,6 +68,7 @@ from .addresses import Address, OwnAddresses
 from .answers import JSON
 from .app import App
 from .background import Background
+from .fit import Fitting
 from .guard import Guard
 from .inference import Inference
 from .library import Library
@@ -109,6 +117,7 @@ class Service:
         self._settings = settings = replace(settings, no_cloud=no_cloud != "none")
         self._own_addresses = OwnAddresses()
         self._store = Store(settings.models, no_prune=settings.no_prune, go_template=settings.go_template)
+        self._prefixes = Prefixes(settings.models, settings.prefix_cache_bytes)
         self._effects = LocalEffects(
             LlamaCppSettings(
                 env=settings.engine_env,
@@ -116,7 +125,10 @@ class Service:
                 load_timeout_s=settings.load_timeout_s,
                 request_timeout_s=settings.request_timeout_s,
             ),
+            NativeEngines(settings.home),
+            PromptCache(self._prefixes),
             skip_ram_check=settings.skip_ram_check,
+            gpu_rules=GpuRules.of(settings),
         )
         limits = Limits(
             max_loaded=lambda: max_loaded(settings.max_loaded_models, len(self._effects.gpus)),
@@ -133,7 +145,7 @@ class Service:
             host_names=(socket.gethostname(),),
             own_addresses=self._own_addresses,
         )
-        inference = Inference(self._store, self._scheduler, self._effects, settings)
+        self._inference = inference = Inference(self._store, self._scheduler, self._effects, settings)
         self._transfers = Transfers(self._store, settings, self._is_own_listener)
         library = Library(self._store, self._scheduler, self._transfers, settings)
         network = Network(settings.home, settings.registry_env, is_own_listener=self._is_own_listener)
@@ -150,6 +162,10 @@ class Service:
         table += transfers.routes(self._transfers)
         table += housekeeping.routes(self._store, self._transfers)
         table += archive.routes(self._store)
+        table += prompts.routes(self._prefixes)
+        table += fit.routes(
+            Fitting(self._store, self._scheduler, self._effects, self._transfers, inference.speeds, settings)
+        )
         table += cloud.routes(settings.home, no_cloud)
         table += recommendations.routes()
         table += self._share_routes()
@@ -179,6 +195,7 @@ class Service:
         """House-keeping of the store before anybody asks for it; what is wrong is said and does not stop the server."""
         try:
             self._store.start()
+            self._prefixes.sweep()
         except StorageError as error:
             log.warning("the models folder could not be tidied: %s", error)
 
@@ -186,25 +203,37 @@ class Service:
         asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(THREADS))
         self._scheduler.open()
         self._probe = asyncio.create_task(self._look_for_gpus())
+        self._preload = asyncio.create_task(self._load_models())
+        watched = self._effects.neighbours.watch() if self._settings.minds_neighbours else asyncio.sleep(0)
+        self._watch = asyncio.create_task(watched)
 
     async def _stop(self) -> None:
-        self._probe.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await self._probe
+        for task in (tasks := (self._preload, self._watch, self._probe)):
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
         await self._background.close()
         await self._scheduler.close(0)
         await asyncio.to_thread(self._store.close)
         await asyncio.to_thread(self._responses.close)
 
     async def _look_for_gpus(self) -> None:
-        self._effects.gpus = await probe_gpus(self._settings.engine_env)
+        await self._effects.find_gpus()
         memory = read_memory()
         if not self._effects.gpus:
             _log_device("cpu", f"{physical_cores()} cores", memory.total_bytes, memory.available_bytes)
         for gpu in self._effects.gpus:
             _log_device(gpu.name, gpu.description, gpu.total_bytes, gpu.free_bytes)
-        total = sum(gpu.total_bytes for gpu in self._effects.gpus)
+        total = self._effects.machine(MemoryUse()).gpu_total_bytes
         log.info("vram-based default context", extra={"total_vram": binary_size(total), "default_num_ctx": tier(total)})
+
+    async def _load_models(self) -> None:
+        """LLAMERO_PRELOAD: each stays until it is unloaded or has to make room."""
+        await asyncio.shield(self._probe)
+        for name in self._settings.preload:
+            try:
+                await self._inference.load(name, FOREVER)
+            except LlameroError as error:
+                log.warning("LLAMERO_PRELOAD: %s cannot be loaded: %s", name, error)
 
     async def _openapi(self, request: Request, body: bytes) -> Response:
         return Response(encode(openapi.document(self.routes)), media_type=JSON)

@@ -12,6 +12,9 @@ from ..errors import ContextTooLong
 from ..messages import Message
 from .dialogue import Asked, Dialogue, Events, Talk, Window
 
+CHARS_PER_TOKEN = 4
+"""About, in English."""
+
 
 class TokenPrompt(Dialogue):
     """No template, no thinking and no calls: what the model writes behind the tokens is text."""
@@ -26,6 +29,13 @@ class TokenPrompt(Dialogue):
 
     async def count(self) -> int:
         return len(self._tokens)
+
+    @property
+    def chars(self) -> int:
+        return CHARS_PER_TOKEN * len(self._tokens)
+
+    async def tokens(self) -> list[int]:
+        return self._tokens
 
     async def fit(self) -> bool:
         return False  # there are no messages to leave out

@@ -27,6 +27,7 @@ from ..messages import Progress
 from ..names import Digest, ModelName, split_source
 from ..registry import starters, thread
 from ..registry.limit import Pace, RateLimit
+from ..registry.peek import Peek
 from ..registry.pull import Puller, PullRequest
 from ..registry.push import push
 from ..registry.session import Network, Session
@@ -161,6 +162,10 @@ class Transfers:
     def look_up(self, wanted: PullRequest, cancelled: Callable[[], bool]) -> Manifest:
         """What the registry has under a name now. Blocks, as the next one does."""
         return thread.run(self._puller.manifest(wanted), cancelled)
+
+    def peek(self, wanted: PullRequest, cancelled: Callable[[], bool]) -> Peek:
+        """The same with the head of its weights, and its other quantizations."""
+        return thread.run(self._puller.peek(wanted), cancelled)
 
     def refetch(self, wanted: PullRequest, tell: Report, cancelled: Callable[[], bool]) -> None:
         """Pull as one step of something larger: only its layers are told."""

@@ -6,7 +6,7 @@ Source: native-api §2.9, §2.10, §3.7, §3.8.
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncGenerator, Iterable, Mapping
+from collections.abc import AsyncGenerator, Callable, Iterable, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -36,11 +36,13 @@ from ..messages import (
 )
 from ..scheduler.facts import facts_of
 from ..scheduler.plan import Wanted
+from ..scheduler.pool import Seat
 from ..store.models import Model
 from . import prompting
 from .adapters import Selection
 from .checks import Constraint, check_capabilities, think_of
 from .dialogue import Asked, Dialogue, Events, Talk, Window
+from .recall import Recall
 from .token_prompt import TokenPrompt
 
 TEMPLATE_REFUSED = "the engine cannot use the chat template in the model's file: prompts are made by {} instead"
@@ -77,8 +79,13 @@ class Ready:
     """Of the engine, which may have been loaded for another request."""
     load_ns: int
     delays: Delays
+    recall: Recall
     lora: list[dict[str, Any]] = field(default_factory=list)
     """How much each adapter of the engine counts; empty where it has none."""
+    seat: Seat | None = None
+    """The slot that is ours; None for a request that generates nothing."""
+    settle: Callable[[int], None] = lambda tokens: None
+    """Say how much of the KV cache the request may fill, once its prompt is counted."""
 
     @property
     def ctx_tokens(self) -> int:
@@ -189,11 +196,34 @@ async def _answer(
         sampling["logit_bias"] = list(request.logit_bias.items())
     if ready.lora:
         sampling["lora"] = ready.lora
+    ready.recall.begin()
+    if sampling["cache_prompt"]:
+        restored_ns = await ready.recall.restore(dialogue)
+        ready = replace(ready, delays=replace(ready.delays, restore_ns=restored_ns))
+    else:
+        await ready.recall.clear_the_way()
+    if ready.seat is not None:
+        sampling["id_slot"] = ready.seat.slot.index
+        sampling["cache_prompt"] = sampling["cache_prompt"] and ready.seat.is_shared
     asked = Asked(sampling, constraint, request.logprobs, request.top_logprobs, request.max_thinking_tokens)
+    try:
+        async with aclosing(_told(dialogue, request, asked, ready)) as steps:
+            async for step in steps:
+                yield step
+    finally:
+        ready.recall.note(dialogue)
+
+
+async def _told(
+    dialogue: Dialogue, request: GenerationRequest, asked: Asked, ready: Ready
+) -> AsyncGenerator[Step, None]:
+    constraint = asked.constraint
     first, events = await _begin_fitting(dialogue, asked, truncate=request.truncate)
     warnings = (*ready.job.warnings, *constraint.warnings)
     has_context = isinstance(request, GenerateRequest) and request.tells_context and not request.raw
     cost = dialogue.bill.total
+    if cost.prompt_tokens and ready.job.options["num_predict"] > 0:
+        ready.settle(cost.prompt_tokens + ready.job.options["num_predict"])
     yield Started(
         tuple(dict.fromkeys((*warnings, *dialogue.warnings))),
         prompt_tokens=cost.prompt_tokens or None,

@@ -73,6 +73,7 @@ def read_chat(body: bytes, *, effort_fallback: bool = False, fetched: Mapping[st
         logprobs=wants_logprobs,
         top_logprobs=top_logprobs,
         keep_alive_ns=extensions.get("keep_alive_ns"),
+        is_batch=extensions.get("is_batch", False),
         adapters=extensions.get("adapters"),
         warnings=warnings_of(fields, _FIELDS, _idle(fields)),
         **read_sampling(fields, extensions["options"], max_tokens),

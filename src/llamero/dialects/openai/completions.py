@@ -69,6 +69,7 @@ def read_completion(body: bytes, *, raw: bool = False) -> Completion:
         logprobs=logprobs is not None or best_of > n,
         top_logprobs=logprobs or 0,
         keep_alive_ns=extensions.get("keep_alive_ns"),
+        is_batch=extensions.get("is_batch", False),
         adapters=extensions.get("adapters"),
         loads_when_empty=False,
         raw_without_template=fields.raw("raw") is None,

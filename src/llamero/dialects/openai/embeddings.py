@@ -58,6 +58,7 @@ def read_embeddings(body: bytes) -> Embeddings:
         dimensions=_dimensions(fields),
         options=extensions["options"],
         keep_alive_ns=extensions.get("keep_alive_ns"),
+        is_batch=extensions.get("is_batch", False),
         warnings=warnings_of(fields, _FIELDS, ("think", "adapters")),
     )
     return Embeddings(request, _encoding(fields))

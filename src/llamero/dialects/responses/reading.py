@@ -138,6 +138,7 @@ def _answering(body: Fields, include: list[Any], *, effort_fallback: bool) -> di
         "think": extensions.get("think") if effort is None else effort,
         "is_thinking_optional": effort_fallback and effort is not None,
         "keep_alive_ns": extensions.get("keep_alive_ns"),
+        "is_batch": extensions.get("is_batch", False),
         "adapters": extensions.get("adapters"),
         "logprobs": wants_logprobs,
         "top_logprobs": _top_logprobs(body) if wants_logprobs else 0,
