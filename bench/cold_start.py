@@ -5,30 +5,36 @@ python -m bench.cold_start [rounds]
 
 from __future__ import annotations
 
-import sys
 import time
 
-from bench.common import MODEL, bare_engine, chat_bodies, our_server, run, spread, stream
+from .alone import alone
+from .effort import Effort
+from .figures import Figure
+from .servers import bare_engine, our_server, side_of
+from .sides import user
+
+ROUNDS = 10
+QUESTION = user("Why is the sky blue?")
+TOKENS = 4
 
 
-async def main() -> None:
-    rounds = int(sys.argv[1]) if len(sys.argv) > 1 else 10
+def measure(effort: Effort) -> list[Figure]:
     ours_s, bare_s = [], []
     with our_server() as server:
-        for _ in range(rounds):
-            server.post("/api/generate", {"model": MODEL, "keep_alive": 0})
-            server.wait_until(lambda: not server.loaded() and not server.engines())
-            ours, bare = chat_bodies("Why is the sky blue?", 4)
-            ours_s.append(stream(server, "/api/chat", ours)[0])
-            server.post("/api/generate", {"model": MODEL, "keep_alive": 0})
-            server.wait_until(lambda: not server.loaded() and not server.engines())
+        ours = side_of(server)
+        for _ in range(effort.rounds_of(ROUNDS)):
+            ours_s.append(ours.chat(QUESTION, TOKENS).first_s)
+            ours.unload()
+            server.wait_until(lambda: not server.engines())
             started = time.perf_counter()
-            async with bare_engine() as engine:
-                begun = time.perf_counter()
-                first = stream(engine, "/v1/chat/completions", bare)[0]
-                bare_s.append(begun - started + first)
-    print(f"cold start to first token: ours {spread(ours_s, ' s')}; bare {spread(bare_s, ' s')}")
+            with bare_engine() as engine:
+                ready_s = time.perf_counter() - started
+                bare_s.append(ready_s + engine.chat(QUESTION, TOKENS).first_s)
+    return [
+        Figure("cold start to the first token", tuple(ours_s), "s", goal=0.5, better="less"),
+        Figure("cold start of the bare engine", tuple(bare_s), "s", better="less"),
+    ]
 
 
 if __name__ == "__main__":
-    run(main)
+    alone(measure, __doc__)

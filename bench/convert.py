@@ -4,7 +4,7 @@ A generated Llama of BF16 in three shards; copy and conversion take turns, both 
 flushed in between. Another conversion, of a tiny model, tells how much time and memory the interpreter and its
 libraries take by themselves; the time is not taken off.
 
-python -m bench.convert [rounds] [blocks]
+    python -m bench.convert [rounds]
 """
 
 from __future__ import annotations
@@ -22,9 +22,14 @@ from pathlib import Path
 
 import numpy as np
 
-from bench.common import spread
 from llamero.build.convert import convert_in_child
 
+from .alone import alone
+from .effort import Effort
+from .figures import Figure, ratios
+
+ROUNDS = 5
+BLOCKS = 12
 TINY = Path(__file__).resolve().parents[1] / "tests" / "data" / "hf-tiny" / "llama"
 """Lends its tokenizer, which is padded to the vocabulary."""
 
@@ -33,28 +38,25 @@ SHARDS = 3
 BLOCK_BYTES = 8 << 20
 
 
-def main() -> None:
-    rounds = int(sys.argv[1]) if len(sys.argv) > 1 else 5
-    blocks = int(sys.argv[2]) if len(sys.argv) > 2 else 12
+def measure(effort: Effort) -> list[Figure]:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         tiny_s = convert(TINY, folder / "tiny.gguf")
         tiny_bytes = peak_bytes_of_children()
-        size_bytes, largest_bytes = generate(folder / "checkpoint", blocks)
-        copies, conversions = [], []
-        for _ in range(rounds):
-            copies.append(copy(folder / "checkpoint", folder / "copy"))
-            conversions.append(convert(folder / "checkpoint", folder / "model.gguf"))
-    mb = 1e6
-    print(f"{size_bytes / mb:.0f} MB of BF16 in {SHARDS} shards, {rounds} rounds")
-    print(f"read and write: {spread([size_bytes / mb / s for s in copies], ' MB/s', 0)}")
-    print(f"convert:        {spread([size_bytes / mb / s for s in conversions], ' MB/s', 0)}")
-    print(f"convert, a tiny model: {tiny_s:.2f} s")
-    ratios = [copy_s / convert_s for copy_s, convert_s in zip(copies, conversions, strict=True)]
-    print(f"ratio to the copy of the same round: {spread(ratios, digits=2)}")
-    peak_bytes = peak_bytes_of_children()
-    print(f"peak memory {peak_bytes / mb:.0f} MB, of a tiny model {tiny_bytes / mb:.0f} MB: the difference is")
-    print(f"{(peak_bytes - tiny_bytes) / largest_bytes:.2f} of the largest tensor ({largest_bytes / mb:.0f} MB)")
+        size_bytes, largest_bytes = generate(folder / "checkpoint", effort.size(BLOCKS, 1))
+        copies_s, conversions_s = [], []
+        for _ in range(effort.rounds_of(ROUNDS)):
+            copies_s.append(copy(folder / "checkpoint", folder / "copy"))
+            conversions_s.append(convert(folder / "checkpoint", folder / "model.gguf"))
+        beyond = (peak_bytes_of_children() - tiny_bytes) / largest_bytes
+    return [
+        Figure(
+            f"converting BF16 in {SHARDS} shards / reading and writing it", ratios(copies_s, conversions_s), goal=0.5
+        ),
+        Figure("converting", tuple(size_bytes / 1e6 / convert_s for convert_s in conversions_s), "MB/s"),
+        Figure("converting a tiny model", (tiny_s,), "s", better="less"),
+        Figure("its peak memory, above a tiny model's / largest tensor", (beyond,), goal=2, better="less"),
+    ]
 
 
 def copy(checkpoint: Path, target: Path) -> float:
@@ -140,4 +142,4 @@ def write_shard(path: Path, tensors: list[tuple[str, tuple[int, int]]]) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    alone(measure, __doc__)

@@ -1,13 +1,14 @@
 """How long a header with a large vocabulary takes to read: 150,000 tokens and as many merges, over mmap.
 
-Prints the median of 20 reads, and its ratio to one read by the `gguf` package, which decodes every entry.
+    python -m bench.gguf_header [rounds]
+
+Beside it one read by the `gguf` package, which decodes every entry.
 """
 
 from __future__ import annotations
 
 import mmap
 import random
-import statistics
 import tempfile
 import time
 from collections.abc import Callable
@@ -18,23 +19,32 @@ from gguf import GGUFReader, GGUFWriter
 
 from llamero.gguf import check_model, read_header
 
+from .alone import alone
+from .effort import Effort
+from .figures import Figure
+
 VOCABULARY = 150_000
 LAYERS = 28
-READS = 20
+ROUNDS = 20
+GOAL_MS = 50.0
 
 
-def main() -> None:
+def measure(effort: Effort) -> list[Figure]:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "large-vocabulary.gguf"
         write_model(path)
         with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as buffer:
             header = read_header(buffer)
-            read_ms = statistics.median(milliseconds(lambda: read_header(buffer)) for _ in range(READS))
+            rounds = effort.rounds_of(ROUNDS)
+            reads_ms = tuple(milliseconds(lambda: read_header(buffer)) for _ in range(rounds))
             check_ms = milliseconds(lambda: check_model(header, buffer))
         peer_ms = milliseconds(lambda: GGUFReader(path))
-    print(f"header of {header.data_offset / 1e6:.1f} MB, {VOCABULARY:,} tokens, {len(header.tensors)} tensors")
-    print(f"read_header {read_ms:.1f} ms (median of {READS}), check_model {check_ms:.0f} ms")
-    print(f"gguf.GGUFReader {peer_ms:.0f} ms; ratio {read_ms / peer_ms:.4f}")
+    what = f"a header with {VOCABULARY:,} tokens"
+    return [
+        Figure(f"reading {what}", reads_ms, "ms", goal=GOAL_MS, better="less"),
+        Figure(f"checking all of {what}", (check_ms,), "ms", better="less"),
+        Figure(f"reading {what} with the package `gguf`", (peer_ms,), "ms", better="less"),
+    ]
 
 
 def milliseconds(work: Callable[[], object]) -> float:
@@ -67,4 +77,4 @@ def write_model(path: Path) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    alone(measure, __doc__)

@@ -1,14 +1,15 @@
 """What reading a model's raw text costs per token: thinking, tool calls and text, by every kind of parser.
 
-Prints the median of several rounds in microseconds of CPU per token. The goal for everything that we do to a streamed
-token is 50 microseconds; the parsers shall take less than 10 of them.
+    python -m bench.parsers [rounds]
+
+Microseconds of CPU per token. The goal for everything that we do to a streamed token is 50 microseconds; the parsers
+shall take less than 10 of them.
 """
 
 from __future__ import annotations
 
 import json
 import random
-import statistics
 import time
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -17,6 +18,11 @@ from llamero.chat.parsers import choose_parsers
 from llamero.chat.pipeline import Reader, Tags
 from llamero.messages import Done, Logprob, Text, Usage
 
+from .alone import alone
+from .effort import Effort
+from .figures import Figure
+
+GOAL_US = 10.0
 TOKENS = 2_000
 ROUNDS = 15
 TOKEN_CHARACTERS = 4
@@ -25,7 +31,7 @@ TAGS = Tags("<think>", "</think>", "<tool_call>")
 WORDS = "the model says that a < b and {x} is [y] while it thinks\nabout \"quotes\", code() and 'more'".split(" ")
 
 
-def main() -> None:
+def measure(effort: Effort) -> list[Figure]:
     prose = words(TOKENS * TOKEN_CHARACTERS)
     half = len(prose) // 2
     thinking = f"<think>\n{prose[:half]}\n</think>\n\n{prose[half:]}"
@@ -39,10 +45,13 @@ def main() -> None:
         ("qwen3-thinking", thinking, {"named": "qwen3-thinking", "think": True, "tools": TOOLS}),
         ("harmony", f"<|channel|>final<|message|>{prose}", {"named": "harmony", "tools": TOOLS}),
     ]
+    figures = []
     for name, text, settings in rows:
         for has_logprobs in (False, True):
-            label = name + (", log-probabilities" if has_logprobs else "")
-            print(f"{label:58} {cost(text, settings, has_logprobs):6.2f} µs")
+            label = f"parsers per token: {name}" + (", log-probabilities" if has_logprobs else "")
+            costs_us = cost_us(text, settings, has_logprobs, effort.rounds_of(ROUNDS))
+            figures.append(Figure(label, costs_us, "µs", goal=GOAL_US, better="less"))
+    return figures
 
 
 def words(characters: int) -> str:
@@ -51,11 +60,11 @@ def words(characters: int) -> str:
     return " ".join(dice.choices(WORDS, k=characters))[:characters]
 
 
-def cost(text: str, settings: dict[str, Any], has_logprobs: bool) -> float:
-    """Microseconds per token."""
+def cost_us(text: str, settings: dict[str, Any], has_logprobs: bool, rounds: int) -> tuple[float, ...]:
+    """Per token, in each round."""
     pieces = [text[at : at + TOKEN_CHARACTERS] for at in range(0, len(text), TOKEN_CHARACTERS)]
     events = [Text(piece, (Logprob(piece, -0.5),) if has_logprobs else ()) for piece in pieces]
-    return statistics.median(seconds(lambda: read(events, settings)) for _ in range(ROUNDS)) / len(events) * 1e6
+    return tuple(seconds(lambda: read(events, settings)) / len(events) * 1e6 for _ in range(rounds))
 
 
 def read(events: Sequence[Text], settings: dict[str, Any]) -> None:
@@ -72,4 +81,4 @@ def seconds(work: Callable[[], object]) -> float:
 
 
 if __name__ == "__main__":
-    main()
+    alone(measure, __doc__)

@@ -1,6 +1,6 @@
 """What a chat costs us around the engine, as a share of its decoding at 100 tokens per second.
 
-python -m bench.prompt_share [rounds]
+    python -m bench.prompt_share [rounds]
 
 One request of a conversation with tools on the way of Go templates: the values for the template, its rendering, the
 grammar for calls, and then the answer of so many tokens taken apart into thinking, text and a call. No engine is
@@ -9,8 +9,6 @@ started: an engine's token is 10 ms at that speed, and ours shall take 1 % of it
 
 from __future__ import annotations
 
-import statistics
-import sys
 import time
 from datetime import date
 
@@ -21,8 +19,12 @@ from llamero.messages import Done, Text, Usage
 from llamero.template.cache import parsed, tags_of
 from llamero.template.render import render
 
+from .alone import alone
+from .effort import Effort
+from .figures import Figure
 from .template import SOURCE, TOOL, conversation
 
+ROUNDS = 50
 TOKENS = 128
 TOKEN_S = 0.01
 LIMIT = 0.01
@@ -59,18 +61,17 @@ def request(messages: int, tokens: list[str]) -> tuple[float, float]:
     return asked - started, ended - asked
 
 
-def main() -> None:
-    rounds = int(sys.argv[1]) if len(sys.argv) > 1 else 50
+def measure(effort: Effort) -> list[Figure]:
     tokens = pieces()
-    decoding = len(tokens) * TOKEN_S
+    decoding_s = len(tokens) * TOKEN_S
+    figures = []
     for messages in (2, 20, 200):
-        measured = [request(messages, tokens) for _ in range(rounds)]
-        before, during = (statistics.median(column) for column in zip(*measured, strict=True))
-        print(
-            f"{messages:3} messages: {before * 1e3:.2f} ms before, {during / len(tokens) * 1e6:.1f} us per token: "
-            f"{(before + during) / decoding:.4f} of decoding {len(tokens)} tokens (limit {LIMIT})"
-        )
+        spent = [request(messages, tokens) for _ in range(effort.rounds_of(ROUNDS))]
+        shares = tuple((before_s + during_s) / decoding_s for before_s, during_s in spent)
+        name = f"one chat of {messages} messages around the engine / decoding {len(tokens)} tokens at 100 per second"
+        figures.append(Figure(name, shares, goal=LIMIT, better="less"))
+    return figures
 
 
 if __name__ == "__main__":
-    main()
+    alone(measure, __doc__)

@@ -3,7 +3,7 @@
 A registry in another process serves a generated file with `sendfile`; copy and pull take turns. A pull ends with its
 bytes flushed to the disk; the copy is counted without its flush and with it.
 
-python -m bench.pull [rounds] [MiB]
+    python -m bench.pull [rounds]
 """
 
 from __future__ import annotations
@@ -22,7 +22,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from bench.common import spread
 from llamero.names import Digest
 from llamero.registry import thread
 from llamero.registry.download import download
@@ -31,33 +30,33 @@ from llamero.registry.network import Network
 from llamero.registry.session import Origin, Session
 from llamero.store import Store
 
+from .alone import alone
+from .effort import Effort
+from .figures import Figure, ratios
+
+ROUNDS = 9
+SIZE_BYTES = 1 << 30
 BLOCK_BYTES = 1 << 20
 
 
-def main() -> None:
-    rounds = int(sys.argv[1]) if len(sys.argv) > 1 else 5
-    size_bytes = (int(sys.argv[2]) if len(sys.argv) > 2 else 1024) << 20
+def measure(effort: Effort) -> list[Figure]:
+    size_bytes = effort.size(SIZE_BYTES, 16 * BLOCK_BYTES)
+    copies_s, flushed_s, pulls_s = [], [], []
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         source = folder / "source"
         digest = generate(source, size_bytes)
-        copies, flushed, pulls = [], [], []
         with serving(source) as port:
-            for _ in range(rounds):
-                copied_s, flushed_s = copy_and_hash(source, folder / "copy")
-                copies.append(copied_s)
-                flushed.append(flushed_s)
-                pulls.append(pull(port, digest, size_bytes, folder / "models"))
-    mb = size_bytes / 1e6
-    print(f"{size_bytes >> 20} MiB, {rounds} rounds")
-    print(f"copy + sha256:          {spread([mb / s for s in copies], ' MB/s', 0)}")
-    print(f"copy + sha256 + flush:  {spread([mb / s for s in flushed], ' MB/s', 0)}")
-    print(f"pull, verified, flushed: {spread([mb / s for s in pulls], ' MB/s', 0)}")
-    print(f"ratio to the copy of the same round: {ratios(copies, pulls)}; flushed: {ratios(flushed, pulls)}")
-
-
-def ratios(copies: list[float], pulls: list[float]) -> str:
-    return spread([copy_s / pull_s for copy_s, pull_s in zip(copies, pulls, strict=True)], digits=2)
+            for _ in range(effort.rounds_of(ROUNDS)):
+                copied_s, and_flushed_s = copy_and_hash(source, folder / "copy")
+                copies_s.append(copied_s)
+                flushed_s.append(and_flushed_s)
+                pulls_s.append(pull(port, digest, size_bytes, folder / "models"))
+    return [
+        Figure("pull over loopback / copy + sha256, bytes per second", ratios(copies_s, pulls_s), goal=0.7),
+        Figure("pull over loopback / copy + sha256, both flushed", ratios(flushed_s, pulls_s)),
+        Figure("pull, verified and flushed", tuple(size_bytes / 1e6 / pull_s for pull_s in pulls_s), "MB/s"),
+    ]
 
 
 def generate(path: Path, size_bytes: int) -> Digest:
@@ -144,4 +143,4 @@ if __name__ == "__main__":
     if sys.argv[1:2] == ["serve"]:
         serve(Path(sys.argv[2]))
     else:
-        main()
+        alone(measure, __doc__)

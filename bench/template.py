@@ -1,14 +1,12 @@
 """How long our Go template interpreter takes: a template of 5 KiB, 200 messages, tools; beside it the mere joining.
 
-python -m bench.template [rounds]
+    python -m bench.template [rounds]
 
 No engine is started: this is the time that a request spends in the server before the engine hears of it.
 """
 
 from __future__ import annotations
 
-import statistics
-import sys
 import time
 from collections.abc import Callable
 from datetime import date
@@ -17,6 +15,11 @@ from typing import Any
 from llamero.messages import Message, ToolCall
 from llamero.template.render import Template, render
 
+from .alone import alone
+from .effort import Effort
+from .figures import Figure
+
+ROUNDS = 50
 MESSAGES = 200
 LIMIT_MS = 10.0
 
@@ -91,27 +94,29 @@ def conversation() -> list[Message]:
     return messages[:MESSAGES]
 
 
-def milliseconds(work: Callable[[], Any], rounds: int) -> float:
-    """The median of so many runs."""
+def milliseconds(work: Callable[[], Any], rounds: int) -> tuple[float, ...]:
     times = []
     for _ in range(rounds):
         started = time.perf_counter()
         work()
         times.append((time.perf_counter() - started) * 1000)
-    return statistics.median(times)
+    return tuple(times)
 
 
-def main() -> None:
-    rounds = int(sys.argv[1]) if len(sys.argv) > 1 else 50
+def measure(effort: Effort) -> list[Figure]:
+    rounds = effort.rounds_of(ROUNDS)
     messages = conversation()
     template = Template.parse(SOURCE)
-    text = render(template, messages, today=date.min, tools=[TOOL])
     rendering = milliseconds(lambda: render(template, messages, today=date.min, tools=[TOOL]), rounds)
     parsing = milliseconds(lambda: Template.parse(SOURCE), rounds)
     joining = milliseconds(lambda: "".join(f"<|{m.role}|>{m.content}" for m in messages), rounds)
-    print(f"template of {len(SOURCE)} characters, {len(messages)} messages, {len(text)} characters of prompt")
-    print(f"parse {parsing:.2f} ms; render {rendering:.2f} ms (limit {LIMIT_MS:.0f}); joining alone {joining:.3f} ms")
+    what = f"a template of {len(SOURCE)} characters"
+    return [
+        Figure(f"rendering {what}, {len(messages)} messages", rendering, "ms", goal=LIMIT_MS, better="less"),
+        Figure(f"parsing {what}", parsing, "ms", better="less"),
+        Figure("joining the messages alone", joining, "ms", better="less"),
+    ]
 
 
 if __name__ == "__main__":
-    main()
+    alone(measure, __doc__)

@@ -1,0 +1,60 @@
+"""What several slots bring: eight clients against one, and what they cost somebody who is alone.
+
+    python -m bench.parallel [rounds]
+
+Default settings against OLLAMA_NUM_PARALLEL=1, each server in its turn, so that only one engine works at a time. The
+first ratio is tokens per second of eight clients together / of one client, the second a lone client with automatic
+slots / with a single one.
+"""
+
+from __future__ import annotations
+
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+from .alone import alone
+from .effort import Effort
+from .figures import Figure, ratios
+from .servers import our_server, side_of
+from .sides import Side, user
+from .turns import in_turn
+
+ROUNDS = 6
+CLIENTS = 8
+TOKENS = 128
+
+
+def speed(side: Side, clients: int, tokens: int, round_: int) -> float:
+    """Tokens per second of all clients together, from the first request to the end of the last answer."""
+    questions = [
+        user(f"Tell a long story about {round_} seas and {client} ships, {clients} of them.")
+        for client in range(clients)
+    ]
+    with ThreadPoolExecutor(clients) as threads:
+        started = time.perf_counter()
+        answers = list(threads.map(lambda question: side.chat(question, tokens), questions))
+        took_s = time.perf_counter() - started
+    return sum(answer.tokens for answer in answers) / took_s
+
+
+def measure(effort: Effort) -> list[Figure]:
+    rounds, tokens = effort.rounds_of(ROUNDS), effort.size(TOKENS, 8)
+    with our_server() as automatic, our_server(OLLAMA_NUM_PARALLEL="1") as single:
+        sides = (side_of(automatic), side_of(single))
+        in_turn(sides, 1, lambda side, i: side.chat(user("warm up"), 8).total_s)
+        alone_per_s, together_per_s = in_turn(
+            (1, CLIENTS), rounds, lambda clients, i: speed(sides[0], clients, tokens, i)
+        )
+        several, one = in_turn(
+            sides, rounds, lambda side, i: side.chat(user(f"Tell a long story about {i} hills."), tokens).decode_per_s
+        )
+    return [
+        Figure("eight clients / one, tokens per second", ratios(together_per_s, alone_per_s), goal=1.6),
+        Figure("eight clients, all together", together_per_s, "tokens/s"),
+        Figure("one client", alone_per_s, "tokens/s"),
+        Figure("a lone client, automatic slots / one slot", ratios(several, one), goal=0.98),
+    ]
+
+
+if __name__ == "__main__":
+    alone(measure, __doc__)
