@@ -338,6 +338,33 @@ def test_a_silent_server_is_given_up_when_a_limit_was_set() -> None:
             client.heartbeat()
 
 
+def test_a_whole_answer_has_its_limit(server: ScriptedServer) -> None:
+    """A word now and then is an answer that goes on, and does not prolong it."""
+    never = threading.Event()
+    server.replies["POST /api/generate"] = Reply(lines=[{"response": "a"}, never])
+    client = Client(parse_host(server.address)[0], answer_limit_s=0.1)
+    parts = client.generate(Ask(model="m"), "p")
+    assert next(parts).text == "a"
+    with pytest.raises(ClientError, match="timed out") as caught:
+        next(parts)
+    assert isinstance(caught.value.__cause__, TimeoutError)
+    server.replies["POST /api/generate"] = generated("a", "b")
+    assert len(list(client.generate(Ask(model="m"), "p"))) == 3
+    never.set()
+
+
+def test_a_redirection_is_not_followed(client: Client, server: ScriptedServer) -> None:
+    server.replies["GET /api/tags"] = Reply(308, headers={"Location": "https://elsewhere/"})
+    with pytest.raises(ServerAnswered, match="308: moved to https://elsewhere/; use that address"):
+        client.tags()
+
+
+def test_a_key_that_no_request_can_carry_is_not_repeated() -> None:
+    with pytest.raises(ClientError, match="OLLAMA_API_KEY") as caught:
+        Client(parse_host("h")[0], "hid\nden")
+    assert "hid" not in str(caught.value)
+
+
 def test_an_unknown_scheme_is_refused() -> None:
     with pytest.raises(ClientError, match="ftp:// is not spoken here"):
         Client(parse_host("ftp://x")[0]).heartbeat()
@@ -498,7 +525,7 @@ def test_replies_of_odd_shapes_do_no_harm(client: Client, server: ScriptedServer
     shown_model = client.show("m")
     assert (shown_model.details, shown_model.capabilities, shown_model.model_info) == ({}, [], None)
     assert client.tags() == []
-    assert client.ps()[0].size_bytes == 0
+    assert client.ps().models[0].size_bytes == 0
     assert [part.text for part in client.chat(Ask(model="m"), [])] == [""]
 
 

@@ -13,6 +13,7 @@ import ipaddress
 import json
 import platform
 import socket
+import time
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -26,6 +27,8 @@ from .durations import FOREVER, format_duration
 from .errors import ClientError, ServerAnswered, ServerRefused
 
 if TYPE_CHECKING:
+    import ssl
+
     from .messages import Progress, Think, ToolCall
 
 MAX_LINE_BYTES = 8_000_000
@@ -65,6 +68,27 @@ class RunningModel(NamedTuple):
     expires_at: datetime
 
 
+class LoadingModel(NamedTuple):
+    name: str
+    progress: float
+    """From 0 to 1."""
+
+
+class WaitingRequest(NamedTuple):
+    position: int
+    """In its line, from 1."""
+    model: str
+    waiting_ms: int
+
+
+class Running(NamedTuple):
+    """The reply of `/api/ps`. Servers of the reference tell the first of the three."""
+
+    models: list[RunningModel]
+    loading: list[LoadingModel]
+    queue: list[WaitingRequest]
+
+
 class ShownModel(NamedTuple):
     """The reply of `/api/show`; texts that the model has not are empty."""
 
@@ -101,6 +125,13 @@ class DiskUsage(NamedTuple):
     saved_bytes: int
     unused_bytes: int
     freed_bytes: int
+
+
+class SavedPrompt(NamedTuple):
+    model: str
+    tokens: int
+    size_bytes: int
+    used_at: datetime
 
 
 class Metrics(NamedTuple):
@@ -166,12 +197,12 @@ class Proxies:
     def for_host(self, host: HostUrl) -> str:
         """The proxy to ask for `host`, or an empty text. Loopback never goes through one."""
         proxy = self.https if host.scheme == "https" else self.http
-        if not proxy or host.is_loopback or any(_matches(pattern, host) for pattern in self.bypass):
+        if not proxy or host.is_loopback or any(matches(pattern, host) for pattern in self.bypass):
             return ""
         return proxy if "://" in proxy else f"http://{proxy}"
 
 
-def _matches(pattern: str, host: HostUrl) -> bool:
+def matches(pattern: str, host: HostUrl) -> bool:
     """Whether one NO_PROXY entry means `host`: `*`, a name, `.domain`, an address, a network; most may have a port."""
     if pattern == "*":
         return True
@@ -233,6 +264,47 @@ class _UnixConnection(http.client.HTTPConnection):
         self.sock.connect(self._path)
 
 
+class _Patience:
+    """How long one exchange waits for bytes: each time at most `silence_s`, and in all at most `whole_s`."""
+
+    def __init__(self, silence_s: float | None, whole_s: float | None = None) -> None:
+        self._silence_s = silence_s
+        self._end_s = None if whole_s is None else time.monotonic() + whole_s
+
+    def hold(self, sock: socket.socket) -> None:
+        self._sock = sock
+        self._renew()
+
+    def line(self, response: http.client.HTTPResponse) -> bytes:
+        """The next line of a stream, and nothing at its end. TimeoutError when it does not come in time."""
+        if self._end_s is not None and not response.isclosed():
+            self._renew()
+        line = response.readline(MAX_LINE_BYTES + 1)
+        if len(line) > MAX_LINE_BYTES:
+            raise ClientError(f"a line of the server's reply is longer than {MAX_LINE_BYTES} bytes")
+        return line
+
+    def _renew(self) -> None:
+        waits_s = [] if self._silence_s is None else [self._silence_s]
+        if self._end_s is not None:
+            waits_s.append(self._end_s - time.monotonic())
+        if waits_s and min(waits_s) <= 0:
+            raise TimeoutError("timed out")
+        self._sock.settimeout(min(waits_s, default=None))
+
+
+def _trusting(file: str) -> ssl.SSLContext:
+    """The system's trust and the certificates of a PEM file. ClientError when there are none in it."""
+    import ssl
+
+    context = ssl.create_default_context()
+    try:
+        context.load_verify_locations(file)
+    except OSError:  # ssl's own errors are among them
+        raise ClientError(f"SSL_CERT_FILE: no certificates can be read from {file}") from None
+    return context
+
+
 def user_agent() -> str:
     """Registries and proxies read the prefix; the rest tells an administrator who asks (cli §1)."""
     machine, system = platform.machine().lower(), platform.system().lower()
@@ -254,8 +326,9 @@ def bearer(api_key: str) -> str:
 class Client:
     """Talks to one server. `warn` is told each `Llamero-Warning`, once per request.
 
-    `timeout_s` bounds each wait for the server's next bytes; without it there is no bound, since a model may load for
-    minutes before it says a word.
+    `timeout_s` bounds each wait for the server's next bytes, `answer_limit_s` a whole streamed reply, loading included;
+    without them there is no bound, since a model may load for minutes before it says a word. `trusted_file` holds
+    certificates that are trusted as well as the system's.
     """
 
     def __init__(
@@ -266,9 +339,13 @@ class Client:
         proxies: Proxies | None = None,
         warn: Callable[[str], None] = lambda text: None,
         timeout_s: float | None = None,
+        answer_limit_s: float | None = None,
+        trusted_file: str = "",
     ) -> None:
         self.host = host.for_clients
         self._timeout_s = timeout_s
+        self._answer_limit_s = answer_limit_s
+        self._trusted_file = trusted_file
         self._warn = warn
         self._is_unix = host.scheme == "unix"
         self._base_path = "" if self._is_unix else quote(self.host.path, safe="/%")
@@ -276,6 +353,8 @@ class Client:
         self._proxy = _split_proxy(proxy) if proxy else None
         self._headers = {"User-Agent": user_agent(), "Content-Type": "application/json"}
         secret = bearer(api_key)
+        if not (secret.isascii() and secret.isprintable()):  # http.client's own words would repeat it
+            raise ClientError("OLLAMA_API_KEY holds characters that no request can carry")
         if host.user_info:
             # a name and a password are for a proxy in front of our server, which takes its key from here just as well
             self._headers["Authorization"] = _basic(host.user_info)
@@ -304,18 +383,19 @@ class Client:
             for entry in _objects(self._json("GET", "/api/tags").get("models"))
         ]
 
-    def ps(self) -> list[RunningModel]:
-        return [
-            RunningModel(
-                name=str(entry.get("name", "")),
-                digest=str(entry.get("digest", "")),
-                size_bytes=_count(entry, "size"),
-                size_vram_bytes=_count(entry, "size_vram"),
-                context_tokens=_count(entry, "context_length"),
-                expires_at=_time(entry.get("expires_at")),
-            )
-            for entry in _objects(self._json("GET", "/api/ps").get("models"))
-        ]
+    def ps(self) -> Running:
+        reply = self._json("GET", "/api/ps")
+        return Running(
+            [_running(entry) for entry in _objects(reply.get("models"))],
+            [
+                LoadingModel(str(entry.get("model", "")), _share(entry, "progress"))
+                for entry in _objects(reply.get("loading"))
+            ],
+            [
+                WaitingRequest(_count(entry, "position"), str(entry.get("model", "")), _count(entry, "waiting_ms"))
+                for entry in _objects(reply.get("queue"))
+            ],
+        )
 
     def show(
         self, model: str, *, verbose: bool = False, system: str = "", options: Mapping[str, Any] | None = None
@@ -335,15 +415,19 @@ class Client:
             messages=_objects(reply.get("messages")),
         )
 
-    def generate(self, ask: Ask, prompt: str, *, images: Sequence[bytes] = ()) -> Generator[Part]:
-        body = ask.fields() | {"prompt": prompt}
+    def generate(
+        self, ask: Ask, prompt: str, *, images: Sequence[bytes] = (), system: str = "", template: str = ""
+    ) -> Generator[Part]:
+        body = ask.fields() | {"prompt": prompt} | _given({"system": system, "template": template})
         if images:
             body["images"] = [base64.b64encode(image).decode() for image in images]
         return self._answer("/api/generate", body)
 
-    def chat(self, ask: Ask, messages: Sequence[Mapping[str, Any]]) -> Generator[Part]:
-        """`messages` as native-api §3.8 has them, images already in base64."""
-        return self._answer("/api/chat", ask.fields() | {"messages": list(messages)})
+    def chat(
+        self, ask: Ask, messages: Sequence[Mapping[str, Any]], *, tools: Sequence[Mapping[str, Any]] = ()
+    ) -> Generator[Part]:
+        """`messages` and `tools` as native-api §3.8 has them, images already in base64."""
+        return self._answer("/api/chat", ask.fields() | {"messages": list(messages)} | _given({"tools": list(tools)}))
 
     def load(self, ask: Ask) -> None:
         for _ in self._stream("/api/generate", ask.fields()):
@@ -355,7 +439,7 @@ class Client:
     def embed(
         self,
         model: str,
-        text: str,
+        text: str | Sequence[str],
         *,
         truncate: bool | None = None,
         dimensions: int = 0,
@@ -406,9 +490,26 @@ class Client:
         reply = self._json("POST", "/api/llamero/prune", body)
         return [str(name) for name in _list(reply.get("files"))], _count(reply, "freed")
 
+    def saved_prompts(self) -> list[SavedPrompt]:
+        """What the prompt cache on disk holds, the prompt used last first."""
+        return [
+            SavedPrompt(
+                str(each.get("model", "")), _count(each, "tokens"), _count(each, "size"), _time(each.get("used_at"))
+            )
+            for each in _objects(self._json("GET", "/api/llamero/cache").get("prompts"))
+        ]
+
+    def clear_prompts(self, model: str) -> int:
+        """Remove those of a model, or with an empty name all. Returns bytes freed."""
+        return _count(self._json("DELETE", "/api/llamero/cache", {"model": model} if model else {}), "freed")
+
     def doctor(self, *, repair: bool) -> Generator[Progress]:
         """Examine the server's store: progress, and a Found for each result."""
         return self._progress("/api/llamero/doctor", {"repair": repair})
+
+    def fit(self, model: str, *, insecure: bool = False) -> bytes:
+        """Whether and how fast a model would run on the server's machine: the JSON of `scheduler.fit.Report`."""
+        return self.call("POST", "/api/llamero/fit", {"model": model} | _given({"insecure": insecure}))
 
     def update(self, models: Sequence[str], *, only_check: bool) -> Generator[Progress]:
         """Fetch what has changed of these models, or of all; progress, and a Found for each."""
@@ -477,7 +578,7 @@ class Client:
         return _object(self.call(method, path, body))
 
     def _read(self, response: http.client.HTTPResponse) -> bytes:
-        if response.status >= 400:
+        if response.status >= 300:
             raise _answered(response)
         for text in _header_warnings(response):
             self._warn(text)
@@ -487,15 +588,15 @@ class Client:
         return data
 
     def _stream(self, path: str, body: Mapping[str, Any]) -> Generator[dict[str, Any]]:
-        with self._exchange("POST", path, _encode(body), {"Accept": "application/x-ndjson"}) as response:
-            if response.status >= 400:
+        patience = _Patience(self._timeout_s, self._answer_limit_s)
+        accepted = {"Accept": "application/x-ndjson"}
+        with self._exchange("POST", path, _encode(body), accepted, patience) as response:
+            if response.status >= 300:
                 raise _answered(response, streaming=True)
             said = _header_warnings(response)
             for text in said:
                 self._warn(text)
-            while line := response.readline(MAX_LINE_BYTES + 1):
-                if len(line) > MAX_LINE_BYTES:
-                    raise ClientError(f"a line of the server's reply is longer than {MAX_LINE_BYTES} bytes")
+            while line := patience.line(response):
                 entry = _object(line)
                 if entry.get("error"):
                     raise ServerAnswered(str(entry["error"]))
@@ -526,9 +627,15 @@ class Client:
 
     @contextmanager
     def _exchange(
-        self, method: str, path: str, body: bytes | Readable | None, headers: Mapping[str, str] | None = None
+        self,
+        method: str,
+        path: str,
+        body: bytes | Readable | None,
+        headers: Mapping[str, str] | None = None,
+        patience: _Patience | None = None,
     ) -> Iterator[http.client.HTTPResponse]:
         """One connection, one request, its response; whatever happens, the connection is closed when this is left."""
+        patience = patience or _Patience(self._timeout_s)
         url = f"{self.host.scheme}://{self.host.netloc}{self._base_path}{path}"
         connection = self._connection()
         target = url if self._proxy and self.host.scheme == "http" else self._base_path + path
@@ -537,7 +644,7 @@ class Client:
             all_headers |= _proxy_headers(self._proxy)
         try:
             connection.connect()
-            connection.sock.settimeout(self._timeout_s)
+            patience.hold(connection.sock)
             # a server that knows its answer early (a blob it has, a key it misses) does not read the rest
             with suppress(BrokenPipeError, ConnectionResetError):
                 connection.request(method, target, body, all_headers)
@@ -559,10 +666,14 @@ class Client:
             raise ClientError(
                 f"OLLAMA_HOST: {self.host.scheme}:// is not spoken here; use http://, https:// or unix://"
             )
+        to = self._proxy or self.host
+        how: dict[str, Any] = {"timeout": CONNECT_TIMEOUT_S, "blocksize": UPLOAD_BLOCK_BYTES}
+        if secure and self._trusted_file:
+            how["context"] = _trusting(self._trusted_file)
         kind = http.client.HTTPSConnection if secure else http.client.HTTPConnection
+        connection = kind(to.host, to.port, **how)
         if self._proxy is None:
-            return kind(self.host.host, self.host.port, timeout=CONNECT_TIMEOUT_S, blocksize=UPLOAD_BLOCK_BYTES)
-        connection = kind(self._proxy.host, self._proxy.port, timeout=CONNECT_TIMEOUT_S, blocksize=UPLOAD_BLOCK_BYTES)
+            return connection
         if secure:
             connection.set_tunnel(self.host.host, self.host.port, _proxy_headers(self._proxy))
         return connection
@@ -608,6 +719,17 @@ def _objects(value: Any) -> list[dict[str, Any]]:
     return [entry for entry in _list(value) if isinstance(entry, dict)]
 
 
+def _running(entry: Mapping[str, Any]) -> RunningModel:
+    return RunningModel(
+        name=str(entry.get("name", "")),
+        digest=str(entry.get("digest", "")),
+        size_bytes=_count(entry, "size"),
+        size_vram_bytes=_count(entry, "size_vram"),
+        context_tokens=_count(entry, "context_length"),
+        expires_at=_time(entry.get("expires_at")),
+    )
+
+
 def _usages(value: Any) -> list[ModelUsage]:
     return [
         ModelUsage(
@@ -627,6 +749,12 @@ def _header_warnings(response: http.client.HTTPResponse) -> list[str]:
 def _count(entry: Mapping[str, Any], key: str) -> int:
     value = entry.get(key)
     return value if isinstance(value, int) else 0
+
+
+def _share(entry: Mapping[str, Any], key: str) -> float:
+    """A number from 0 to 1; 0 for anything else."""
+    value = entry.get(key)
+    return float(value) if isinstance(value, int | float) and 0 <= value <= 1 else 0.0
 
 
 def _time(value: Any) -> datetime:
@@ -682,7 +810,10 @@ def _keep_alive(ns: int | None) -> dict[str, Any]:
 
 
 def _answered(response: http.client.HTTPResponse, *, streaming: bool = False) -> ServerAnswered:
-    """The error of a status from 400 up, in the words of cli §1.1."""
+    """The error of a status from 300 up, in the words of cli §1.1. Nobody is followed: a key is for one address."""
+    if response.status < 400:
+        place = response.headers.get("Location", "nowhere")
+        return ServerAnswered(f"{response.status}: moved to {place}; use that address", status=response.status)
     data = response.read(MAX_ERROR_BYTES)
     text, signin_url = data.decode(errors="replace").strip(), ""
     with suppress(ValueError, KeyError, TypeError):

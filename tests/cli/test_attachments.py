@@ -6,6 +6,7 @@ import io
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from llamero.cli import attachments
 from llamero.cli.attachments import paths_in, take_attachments
@@ -25,11 +26,15 @@ WAVE = b"RIFF\x00\x00\x00\x00WAVE rest"
         ("./a.png and ./b.WEBP", ["./a.png", "./b.WEBP"]),
         (r"C:\pic\a b.jpeg", [r"C:\pic\a b.jpeg"]),
         (r"/tmp/a\ b.jpg", [r"/tmp/a\ b.jpg"]),
-        ("../x.png", ["./x.png"]),
-        ("~/x.png", ["/x.png"]),
+        ("../x.png", ["../x.png"]),
+        ("~/x.png", ["~/x.png"]),
         ("/tmp/a.jpgx /tmp/b.wav.", ["/tmp/a.jpgx /tmp/b.wav"]),
         ("cat.png", []),
-        ("/tmp/a.gif", []),
+        ("/tmp/a.gif or /b.BMP", ["/tmp/a.gif", "/b.BMP"]),
+        ("/tmp/a.svg", []),
+        ("@cat.png and @a/b\\ c.jpg", ["@cat.png", "@a/b\\ c.jpg"]),
+        ("me@home.png", []),
+        ("file:///tmp/a%20b.png", ["file:///tmp/a%20b.png"]),
         ("/tmp/a\n.png", []),
         ("http://h/x.png", ["p://h/x.png"]),
     ],
@@ -74,7 +79,9 @@ def test_several_files_keep_their_order(tmp_path: Path) -> None:
 
 def test_a_path_to_nothing_is_text() -> None:
     """partly L-60"""
-    assert taken("  is /no/such.png a name? ") == ("  is /no/such.png a name? ", [], "")
+    warning = "Warning: there is no file '/no/such.png', so it is sent as text\n"
+    assert taken("  is /no/such.png a name? ") == ("  is /no/such.png a name? ", [], warning)
+    assert taken("see http://h/x.png") == ("see http://h/x.png", [], "")
 
 
 @pytest.mark.parametrize(
@@ -95,3 +102,30 @@ def test_a_huge_file_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     (tmp_path / "x.png").write_bytes(PNG + bytes(20))
     with pytest.raises(BadRequest, match=r"file size exceeds maximum limit \(100MB\)"):
         taken(f"{tmp_path}/x.png")
+
+
+@pytest.mark.parametrize(("format", "ending"), [("GIF", "gif"), ("BMP", "bmp")])
+def test_other_pictures_are_converted(tmp_path: Path, format: str, ending: str) -> None:
+    Image.new("RGB", (3, 2), "red").save(tmp_path / f"a.{ending}", format)
+    (data,) = taken(f"{tmp_path}/a.{ending}")[1]
+    with Image.open(io.BytesIO(data)) as picture:
+        assert (picture.format, picture.size) == ("PNG", (3, 2))
+
+
+def test_a_picture_that_cannot_be_converted_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "a.gif").write_bytes(b"GIF89a")
+    with pytest.raises(BadRequest, match=r"a\.gif cannot be read; save it as PNG or JPEG"):
+        taken(f"{tmp_path}/a.gif")
+
+
+def test_other_ways_to_name_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    home, here = tmp_path / "home", tmp_path / "here"
+    for folder in (home, here):
+        folder.mkdir()
+    (home / "a.png").write_bytes(PNG)
+    (here / "b.png").write_bytes(PNG)
+    (tmp_path / "c d.png").write_bytes(PNG)
+    monkeypatch.setenv("HOME", str(home))
+    monkeypatch.chdir(here)
+    for spelling in ("~/a.png", "@b.png", "@./b.png", "../home/a.png", f"file://{tmp_path}/c%20d.png"):
+        assert taken(f"see {spelling} ok")[:2] == ("see  ok", [PNG]), spelling

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -152,10 +153,23 @@ def test_a_store_is_examined_without_a_server(ollama: Ollama, tmp_path: Path) ->
     assert "could not connect to ollama server" in repair.err
 
 
-def test_what_doctor_does_not_do_yet(ollama: Ollama) -> None:
-    ran = ollama("doctor")
-    assert (ran.status, ran.out) == (1, "")
-    assert "ollama doctor --store" in ran.err
+def test_doctor_as_json(ollama: Ollama, server: ScriptedServer) -> None:
+    server.replies[DOCTOR] = Reply(lines=[*EXAMINED, DAMAGED, SUCCESS])
+    ran = ollama("doctor", "--store", "--json", "--quiet")
+    assert ran.status == 1
+    found = json.loads(ran.out)
+    assert found["failed"] == 1
+    assert found["checks"][-1] == {
+        "level": "fail",
+        "subject": "bad:latest",
+        "finding": "blob ab is damaged",
+        "advice": "ollama doctor --store --repair",
+    }
+
+
+def test_only_a_store_is_repaired(ollama: Ollama) -> None:
+    ran = ollama("doctor", "--repair")
+    assert (ran.status, ran.out, ran.err) == (1, "", "Error: --repair goes with --store\n")
 
 
 # --- mv ------------------------------------------------------------------------------------------------------------

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 import pytest
 
 from llamero.cli.logs import ACCESS, TRACE, log_to
+from llamero.config import Settings
 
 log = logging.getLogger("llamero.test")
 
@@ -70,11 +71,32 @@ def test_a_traceback_follows_its_line() -> None:
     ],
 )
 def test_levels(debug_level: int, names: str) -> None:
-    """partly L-102: that OLLAMA_DEBUG gives these numbers is the settings' affair"""
     err, _ = logged(debug_level)
+    log_at_every_level()
+    assert re.findall(r"level=(\w+)", err.getvalue()) == names.split()
+
+
+@pytest.mark.parametrize(
+    ("variable", "names"),
+    [
+        ("1", "DEBUG INFO WARN ERROR"),
+        ("true", "DEBUG INFO WARN ERROR"),
+        ("2", "TRACE DEBUG INFO WARN ERROR"),
+        ("-1", "WARN ERROR"),
+        ("0", "INFO WARN ERROR"),
+        ("", "INFO WARN ERROR"),
+    ],
+)
+def test_what_the_variable_means(variable: str, names: str) -> None:
+    """L-102"""
+    err, _ = logged(Settings.from_env({"OLLAMA_DEBUG": variable}).debug_level)
+    log_at_every_level()
+    assert re.findall(r"level=(\w+)", err.getvalue()) == names.split()
+
+
+def log_at_every_level() -> None:
     for level in (TRACE, logging.DEBUG, logging.INFO, logging.WARNING, logging.ERROR):
         log.log(level, "x")
-    assert re.findall(r"level=(\w+)", err.getvalue()) == names.split()
 
 
 def test_requests_go_to_stdout_as_they_are() -> None:

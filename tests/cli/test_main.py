@@ -99,7 +99,6 @@ def test_help_on_something_unknown(ollama: Ollama) -> None:
         pytest.param("cp a", "accepts 2 arg(s), received 1", id="L-04 cp"),
         pytest.param("serve x", "accepts 0 arg(s), received 1", id="L-04 serve"),
         pytest.param("bogus", 'unknown command "bogus" for "ollama"', id="L-05"),
-        pytest.param("version", 'unknown command "version" for "ollama"', id="no version command"),
         pytest.param("rnu", 'unknown command "rnu" for "ollama"\n\nDid you mean this?\n\trun\n\trm\n', id="L-06"),
         pytest.param("CREA", 'unknown command "CREA" for "ollama"\n\nDid you mean this?\n\tcreate\n', id="a beginning"),
         pytest.param("run --foo m", "unknown flag: --foo", id="L-07 unknown"),
@@ -164,6 +163,14 @@ def test_version_without_a_server(ollama: Ollama) -> None:
         f"Warning: could not connect to a running Ollama instance\nWarning: client version is {API_LEVEL}\n"
     )
     assert (outcome.status, outcome.err) == (0, "")
+
+
+def test_the_version_command_names_every_part(ollama: Ollama, server: ScriptedServer) -> None:
+    server.replies["GET /api/version"] = Reply(json={"version": API_LEVEL})
+    first, second, third = ollama("version").out.splitlines()
+    assert (first, second) == (f"ollama version is {API_LEVEL}", f"llamero version is {__version__}")
+    assert third.startswith("engine version is xllamacpp 20")
+    assert ollama("version", "--json").out == ollama("--version", "--json").out
 
 
 def test_version_as_json_asks_nobody(ollama: Ollama, server: ScriptedServer) -> None:

@@ -139,6 +139,25 @@ def test_stop_of_something_unknown(ollama: Ollama, server: ScriptedServer) -> No
     assert (outcome.status, outcome.err) == (1, 'Error: couldn\'t find model "missing" to stop\n')
 
 
+def test_stop_takes_several(ollama: Ollama, server: ScriptedServer) -> None:
+    server.replies |= {"POST /api/show": shown(), "POST /api/generate": UNLOADED}
+    assert ollama("stop", "a", "b").status == 0
+    assert [body["model"] for body in server.bodies("POST /api/generate")] == ["a", "b"]
+    assert ollama("stop").err == "Error: accepts 1 arg(s), received 0\n"
+
+
+def test_stop_all(ollama: Ollama, server: ScriptedServer) -> None:
+    server.replies["GET /api/ps"] = Reply(json={"models": [running("a"), running("b")]})
+    server.replies["POST /api/generate"] = UNLOADED
+    outcome = ollama("stop", "--all")
+    assert (outcome.status, outcome.out, outcome.err) == (0, "", "")
+    assert server.bodies("POST /api/generate") == [
+        {"model": "a", "keep_alive": "0s"},
+        {"model": "b", "keep_alive": "0s"},
+    ]
+    assert ollama("stop", "--all", "a").err == "Error: accepts 0 arg(s), received 1\n"
+
+
 def test_cp(ollama: Ollama, server: ScriptedServer) -> None:
     """L-75"""
     server.replies["POST /api/copy"] = Reply()

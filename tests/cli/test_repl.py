@@ -12,6 +12,7 @@ import pytest
 
 from llamero.cli.app import App, client_settings
 from llamero.cli.history import History
+from llamero.cli.manual import commands
 from llamero.cli.repl import converse
 from llamero.cli.run import RunFlags
 from llamero.cli.session import Session
@@ -30,8 +31,11 @@ class Typing:
 
     def __init__(self, lines: tuple[Typed, ...]) -> None:
         self._lines: Iterator[Typed] = iter(lines)
+        self.drafts: list[str] = []
+        """What stood on each line before anything was typed."""
 
-    def read(self) -> str:
+    def read(self, draft: str = "") -> str:
+        self.drafts.append(draft)
         line = next(self._lines, EOFError)
         if isinstance(line, str):
             return line
@@ -322,6 +326,35 @@ def test_info_alone_is_on_stderr(talk: Talk) -> None:
 def test_list_is_the_list_of_models(talk: Talk, server: ScriptedServer) -> None:
     server.replies["GET /api/tags"] = Reply(json={"models": []})
     assert talk("/list").out == "NAME    ID    SIZE    MODIFIED \n"
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("/usage", "Nothing is known of the context yet: ask something first."),
+        ("/resume", "None is kept yet."),
+        ("/resume x", "Usage:\n  /resume [number]"),
+        ("/export", "Usage:\n  /export <file>"),
+        ("/sessions", "NUMBER    MODEL    QUESTIONS    LAST    FIRST "),
+        ("/show thinking", "The last answer had no thinking.\n"),
+        ("/set nomarkdown", "Set 'nomarkdown' mode."),
+    ],
+)
+def test_what_the_reference_has_not(talk: Talk, line: str, said: str) -> None:
+    assert talk(line) == Outcome(0, f"{said}\n", "")
+
+
+def test_an_export_that_fails_is_one_line(talk: Talk, tmp_path: Path) -> None:
+    outcome = talk(f"/export {tmp_path}/no/such.md", "hi")
+    assert outcome.err == f"Error: could not write {tmp_path}/no/such.md: No such file or directory\n"
+    assert outcome.out == "Hello\n\n"
+
+
+def test_every_command_of_the_help_is_known(talk: Talk) -> None:
+    """What the Tab key offers is obeyed."""
+    for command in commands():
+        if command not in ("/bye", "/exit", "/list", "/load", "/save"):
+            assert "Unknown command" not in talk(command).out
 
 
 # --- other models --------------------------------------------------------------------------------------------------

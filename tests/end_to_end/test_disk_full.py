@@ -44,6 +44,8 @@ from tests.running import OLLAMA, Reply, Server, clean_environment, running
 from tests.small_disk import full, small_disk
 from tests.soundness import assert_sound, assert_tidy, doctor_of
 
+pytestmark = pytest.mark.heavy
+
 DISK_BYTES = 64 * MIB
 NO_SPACE = "no space left on device"
 TOO_LITTLE = r"not enough disk space: \d+ bytes are needed, \d+ are free"

@@ -37,6 +37,8 @@ from tests.running import OLLAMA, Server, clean_environment
 from tests.soundness import assert_sound, assert_tidy, doctor, doctor_of
 from tests.wire import Wire
 
+pytestmark = pytest.mark.heavy
+
 SEED = int(os.environ.get("LLAMERO_TEST_SEED", "20251121"))
 
 

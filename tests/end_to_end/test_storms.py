@@ -23,6 +23,8 @@ from tests.gguf_files import tiny_llama
 from tests.running import Reply, Server, children, running
 from tests.soundness import assert_sound, assert_tidy, doctor_of
 
+pytestmark = pytest.mark.heavy
+
 SEED = int(os.environ.get("LLAMERO_TEST_SEED", "20251121"))
 CLIENTS = 8
 THINGS = 4

@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING
 
 from ..client import Metrics, Part
 from ..durations import SECOND, format_duration
+from .markdown import Markdown
 from .progress import Display
 from .terminal import BOLD, GREY, RESET, Terminal, size
+from .thinking import ThinkingView
 from .wrap import Wrapper
 
 if TYPE_CHECKING:
@@ -18,57 +20,64 @@ if TYPE_CHECKING:
 
 
 class AnswerView:
-    """One answer on stdout. Colours and wrapping only where stdout may be drawn on."""
+    """One answer on stdout. Colours, wrapping and Markdown only where stdout may be drawn on."""
 
-    def __init__(self, terminal: Terminal, *, wrap: bool, hide_thinking: bool) -> None:
+    def __init__(
+        self,
+        terminal: Terminal,
+        *,
+        wrap: bool,
+        hide_thinking: bool = False,
+        thinking: ThinkingView | None = None,
+        markdown: bool = False,
+    ) -> None:
         self.text = ""
         """The answer so far, without its thinking."""
+        self.tool_calls: list[ToolCall] = []
+        self.thinking = None if hide_thinking else thinking or ThinkingView(terminal, wrap=wrap)
         self._terminal = terminal
         self._draws = terminal.stdout_draws
+        self._markdown = Markdown(self._width) if markdown and wrap and self._draws else None
         self._wraps = wrap and self._draws
         self._wrapper = Wrapper()
-        self._hide_thinking = hide_thinking
-        self._is_thinking = False
-        self._thinking_ends_line = True
 
     def shows(self, part: Part) -> bool:
         """Whether anything of the part will be seen."""
-        return bool(part.text or part.tool_calls or (part.thinking and not self._hide_thinking))
+        return bool(part.text or part.tool_calls or (part.thinking and self.thinking))
 
     def show(self, part: Part) -> None:
-        if part.thinking and not self._hide_thinking:
-            if not self._is_thinking:
-                self._is_thinking = True
-                self._terminal.out(self._marked("Thinking...\n") + (GREY if self._draws else ""))
-            self._write(part.thinking)
-            self._thinking_ends_line = part.thinking.endswith("\n")
-        if self._is_thinking and (part.text or part.tool_calls):
-            self._end_thinking()
+        if part.thinking and self.thinking:
+            self.thinking.show(part.thinking)
+        if (part.text or part.tool_calls) and self.thinking and self.thinking.is_on:
+            self.thinking.end()
         if part.text:
             self.text += part.text
             self._write(part.text)
         if part.tool_calls:
+            self.tool_calls += part.tool_calls
+            self._end_markdown()
             self._terminal.out("\n".join(self._tool_call(call) for call in part.tool_calls))
 
     def close(self) -> None:
-        """An answer may end within its thinking; what comes after it must not be grey."""
-        if self._is_thinking and self._draws:
-            self._terminal.out(RESET)
-
-    def _end_thinking(self) -> None:
-        line_end = "" if self._thinking_ends_line else "\n"
-        self._terminal.out(line_end + self._marked("...done thinking.\n\n"))
-        self._is_thinking = False
-        self._wrapper = Wrapper()
+        self._end_markdown()
+        if self.thinking:
+            self.thinking.close()
 
     def _write(self, text: str) -> None:
         text = self._terminal.safe(text)
-        if self._wraps:
-            text = self._wrapper.feed(text, size(self._terminal.stdout)[0])
+        if self._markdown:
+            text = self._markdown.feed(text)
+        elif self._wraps:
+            text = self._wrapper.feed(text, self._width())
         self._terminal.out(text)
 
-    def _marked(self, text: str) -> str:
-        return f"{GREY}{BOLD}{text}{RESET}" if self._draws else text
+    def _end_markdown(self) -> None:
+        if self._markdown:
+            self._terminal.out(self._markdown.close())
+            self._markdown = Markdown(self._width)
+
+    def _width(self) -> int:
+        return size(self._terminal.stdout)[0]
 
     def _tool_call(self, call: ToolCall) -> str:
         """Nobody here can call anything; whoever asked should see what the model wanted."""

@@ -16,6 +16,10 @@ if TYPE_CHECKING:
     from ..client import Client
 
 
+COMPLETION_TIMEOUT_S = 1.0
+"""Whoever presses Tab waits for the answer with a finger on the key."""
+
+
 def client_settings(env: Mapping[str, str]) -> Settings:
     """What concerns clients: a command that asks a server neither obeys nor criticises the server's variables."""
     known = {name: BY_NAME[name] for name in env if name in BY_NAME}
@@ -51,6 +55,17 @@ class App:
 
             start_server(self)
         return self.client
+
+    def model_names(self, *, only_running: bool = False) -> list[str]:
+        """For completion: what a server that answers at once has, else nothing."""
+        from ..client import Client, Proxies
+
+        proxies = Proxies.from_env(self.env)
+        client = Client(self.settings.host, self.settings.api_key, proxies=proxies, timeout_s=COMPLETION_TIMEOUT_S)
+        try:
+            return [model.name for model in (client.ps().models if only_running else client.tags())]
+        except LlameroError:
+            return []
 
     def warn(self, text: str) -> None:
         self.terminal.err(f"Warning: {printable(text)}\n")

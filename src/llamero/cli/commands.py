@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from ..errors import BadRequest
 from .app import App
 from .grammar import Arity, Command, Root, at_least, exactly, flag
 
@@ -105,21 +106,47 @@ def show(app: App, /, words: tuple[str, ...], verbose: bool, json: bool, **texts
 @flag("--hidethinking", "hide_thinking", kind="bool", help="Do not show what the model thinks")
 @flag("--truncate", kind="bool", default=None, help="Cut an input that is too long (embedding models)")
 @flag("--dimensions", kind="int", help="Length of the embedding (embedding models)")
+@flag("--temperature", default=None, help="Spread of the choice of words, 0 for none")
+@flag("--top-k", default=None, help="Pick from the k likeliest tokens")
+@flag("--top-p", default=None, help="Pick from the likeliest tokens up to this probability")
+@flag("--min-p", default=None, help="Drop tokens below this share of the likeliest one")
+@flag("--repeat-penalty", default=None, help="Penalty on repeated tokens")
+@flag("--seed", default=None, help="Random number seed, for the same answer again")
+@flag("--num-ctx", default=None, help="Context window in tokens")
+@flag("--num-predict", default=None, help="Most tokens to generate")
+@flag("--param", multiple=True, help="Any other option as NAME=VALUE (repeatable)")
+@flag("--system", help="System message, instead of the model's own")
+@flag("--template", help="Prompt template, instead of the model's own")
+@flag("--image", "images", multiple=True, help="Picture or sound for the first prompt (repeatable)")
+@flag("-i", "--interactive", kind="bool", help="Go on talking after the prompt")
+@flag("--resume", kind="bool", help="Go on with the last conversation with this model")
+@flag("--transcript", help="Append what is said to this file")
+@flag("--markdown", kind="bool", help="Show headings, lists, tables and code as such")
+@flag("--thinking", default="stdout", help="Where to show what the model thinks: stdout, stderr or off")
+@flag("--jsonl", kind="bool", help="One embedding per line of the input (embedding models)")
 @flag("--quiet", kind="bool", help=_QUIET)
 @click.pass_obj
-def run(app: App, /, words: tuple[str, ...], nowordwrap: bool, **flags: Any) -> None:
+def run(app: App, /, words: tuple[str, ...], nowordwrap: bool, param: tuple[str, ...], **flags: Any) -> None:
     from .run import RunFlags
     from .run import run as run_model
+    from .sampling import FLAGS, read_sampling
 
-    run_model(app, words[0], words[1:], RunFlags(word_wrap=not nowordwrap, **flags))
+    given = {name: value for name in FLAGS if (value := flags.pop(name)) is not None}
+    options = read_sampling(given, param)
+    run_model(app, words[0], words[1:], RunFlags(word_wrap=not nowordwrap, options=options, **flags))
 
 
-@_command("stop", "stop MODEL", "Stop a running model", exactly(1))
+@_command("stop", "stop MODEL [MODEL...]", "Stop running models", _ANY)
+@flag("--all", "everything", kind="bool", help="Stop every running model")
 @click.pass_obj
-def stop(app: App, /, words: tuple[str, ...]) -> None:
-    from .models import stop_model
+def stop(app: App, /, words: tuple[str, ...], everything: bool) -> None:
+    from .models import stop_all, stop_models
 
-    stop_model(app, words[0])
+    (exactly(0) if everything else exactly(1) if not words else at_least(1)).check(len(words))
+    if everything:
+        stop_all(app)
+    else:
+        stop_models(app, words)
 
 
 @_command("pull", "pull MODEL [MODEL...]", "Pull models from a registry", _ANY)
@@ -244,17 +271,107 @@ def prune(app: App, /, words: tuple[str, ...], dry_run: bool, downloads: bool) -
     prune_store(app, dry_run=dry_run, downloads=downloads)
 
 
-@_command("doctor", "doctor --store", "Examine the models folder", exactly(0), additional=True)
-@flag("--store", kind="bool", help="Verify every manifest and every blob")
-@flag("--repair", kind="bool", help="Fetch damaged blobs again")
+@_command("cache", "cache [clear [MODEL]]", "Show the prompts saved on disk, or remove them", _ANY, additional=True)
+@click.pass_obj
+def cache(app: App, /, words: tuple[str, ...]) -> None:
+    from .cache import cache as show_or_clear
+
+    show_or_clear(app, words)
+
+
+@_command("doctor", "doctor", "Find out what is wrong or slow, and what to do", exactly(0), additional=True)
+@flag("--store", kind="bool", help="Verify every manifest and every blob instead")
+@flag("--repair", kind="bool", help="With --store, fetch damaged blobs again")
+@flag("--json", kind="bool", help="Print the findings as JSON")
 @flag("--quiet", kind="bool", help=_QUIET)
 @click.pass_obj
-def doctor(app: App, /, words: tuple[str, ...], store: bool, repair: bool, quiet: bool) -> None:
-    from .housekeeping import examine_store, refuse_plain_doctor
+def doctor(app: App, /, words: tuple[str, ...], store: bool, repair: bool, json: bool, quiet: bool) -> None:
+    from .doctor import examine
+    from .housekeeping import examine_store
 
-    if not store:
-        refuse_plain_doctor()
-    examine_store(app, repair=repair, quiet=quiet)
+    if store:
+        examine_store(app, repair=repair, as_json=json, quiet=quiet)
+    elif repair:
+        raise BadRequest("--repair goes with --store")
+    else:
+        examine(app, as_json=json, quiet=quiet)
+
+
+@_command("fit", "fit MODEL", "Show whether and how fast a model would run", exactly(1), additional=True)
+@flag("--insecure", kind="bool", help=_INSECURE)
+@flag("--json", kind="bool", help=_JSON)
+@click.pass_obj
+def fit(app: App, /, words: tuple[str, ...], insecure: bool, json: bool) -> None:
+    from .fit import show_fit
+
+    show_fit(app, words[0], insecure=insecure, as_json=json)
+
+
+@_command(
+    "engine",
+    "engine [build | use wheel|native|PATH | remove NAME]",
+    "Show which engine computes, or build a faster one",
+    _ANY,
+    additional=True,
+    variables=["LLAMERO_LLAMA_SERVER"],
+    details="""\
+The engine is the program that computes. The one that comes with this package, the wheel, runs on every processor and
+so makes little use of yours.
+
+  engine               the one in use, what it was built for, and why it is used
+  engine build         compile llama.cpp's server for this very processor, or its GPU, prove that it runs, measure it
+                       against the wheel, and use it if it is faster. It takes a C++ compiler, cmake and cargo, some
+                       2 GB of disk for a while, and half an hour; other work goes first.
+  engine use WHICH     use the wheel, the native engine (the one built here), or a llama-server program of yours
+  engine remove NAME   delete a native engine
+""",
+)
+@flag("--gpu", help="Build for: auto, none, cuda, rocm or vulkan (default auto)")
+@flag("--without", multiple=True, help="Build without a feature of the processor, e.g. avx512 (repeatable)")
+@flag("--jobs", kind="int", help="Compilers at a time (default as many as cores and memory allow)")
+@flag("--quiet", kind="bool", help=_QUIET)
+@flag("--json", kind="bool", help="Print which engine is used, and the native ones, as JSON")
+@click.pass_obj
+def engine(app: App, /, words: tuple[str, ...], json: bool, **flags: Any) -> None:
+    from .engine import BuildFlags
+    from .engine import engine as show_or_change
+
+    show_or_change(app, words, BuildFlags(**flags), as_json=json)
+
+
+@_command("version", "version", "Show the versions of all parts", exactly(0), additional=True)
+@flag("--json", kind="bool", help="Print those of the parts here as JSON")
+@click.pass_obj
+def version_(app: App, /, words: tuple[str, ...], json: bool) -> None:
+    from .version import show_version_json, show_versions
+
+    if json:
+        show_version_json(app)
+    else:
+        show_versions(app)
+
+
+@_command(
+    "completion",
+    "completion bash|zsh|fish|powershell",
+    "Print a script that completes commands, flags and models",
+    exactly(1),
+    additional=True,
+    variables=(),
+)
+@click.pass_obj
+def completion(app: App, /, words: tuple[str, ...]) -> None:
+    from .completion import script
+
+    app.terminal.out(script(words[0]))
+
+
+@_command("__complete", "__complete WORD...", "Print what the last word could be", at_least(1), hidden=True)
+@click.pass_obj
+def complete(app: App, /, words: tuple[str, ...]) -> None:
+    from .completion import candidates
+
+    app.terminal.out("".join(f"{word}\n" for word in candidates(app, root, words)))
 
 
 @_command("help", "help [command]", "Help about any command", _ANY, variables=())
@@ -303,3 +420,66 @@ def import_(app: App, /, words: tuple[str, ...], name: str, in_place: bool, scan
         return
     exactly(1).check(len(words))
     import_any(app, words[0], name, in_place=in_place, quiet=quiet)
+
+
+_TASKS = "greeting, coding, reasoning, summarising, translation, long-context, json, tool-call"
+_TARGET_VARIABLES = ("OLLAMA_BASE_URL", "OLLAMA_HOST", "OLLAMA_API_KEY")
+
+
+@_command(
+    "hi",
+    "hi [MODEL...]",
+    "Let every model say hello, then talk to one",
+    _ANY,
+    additional=True,
+    variables=(*_TARGET_VARIABLES, "GREETING_TIMEOUT_SECONDS"),
+)
+@flag("--auto", kind="bool", help="Only greet")
+@flag("--timeout", kind="int", help="Seconds per model, instead of GREETING_TIMEOUT_SECONDS")
+@click.pass_obj
+def hi(app: App, /, words: tuple[str, ...], auto: bool, timeout: int) -> None:
+    from .greet import greet
+
+    greet(app, words, auto=auto, timeout_s=timeout)
+
+
+@_command(
+    "bench",
+    "bench [MODEL...]",
+    "Measure how fast and how right models answer",
+    _ANY,
+    additional=True,
+    variables=_TARGET_VARIABLES,
+)
+@flag("--auto", kind="bool", help="All models and all tasks, without a question")
+@flag("--compare", kind="bool", help="Compare two servers or two JSON reports, named instead of models")
+@flag("--model", help="Models, with commas between them")
+@flag(
+    "--task", help="Only these of: greeting, coding, reasoning, summarising, translation, long-context, json, tool-call"
+)
+@flag("--epochs", kind="int", default=6, help="Rounds per task (default 6)")
+@flag("--warmup", kind="int", default=1, help="Answers before the first round that do not count (default 1)")
+@flag("--max-tokens", kind="int", default=200, help="Tokens per answer at most (default 200)")
+@flag("--temperature", default="0", help="Temperature (default 0)")
+@flag("--seed", kind="int", help="Seed of the sampling")
+@flag("--num-ctx", kind="int", help="Context length to load models with")
+@flag("--prompt-tokens", kind="int", help="Length of the long prompt (default about 2000)")
+@flag("--timeout", kind="int", default=300, help="Seconds per answer at most (default 300)")
+@flag("-p", "--prompt", "--p", "prompt", help="Ask this instead of the tasks")
+@flag("--image", help="Send this picture with the prompt")
+@flag("-k", "--keep-alive", "--k", "keep_alive", kind="int", help="Keep models loaded for so many seconds")
+@flag("--think", kind="bool", help="Let models think that can")
+@flag("--format", help="Print the lines of Go benchmarks instead of tables: benchstat or csv")
+@flag("--output", help="Write what --format prints into this file")
+@flag(
+    "--report",
+    multiple=True,
+    help="Write NAME.md, .csv, .json, .html or .png, all five when NAME has no ending (repeatable)",
+)
+@flag("-v", "--verbose", "--v", "verbose", kind="bool", help="One line per answer instead of a live table")
+@click.pass_obj
+def bench(app: App, /, words: tuple[str, ...], **flags: Any) -> None:
+    from .benchmark.command import bench as run_benchmark
+    from .benchmark.flags import BenchFlags
+
+    run_benchmark(app, words, BenchFlags(**flags))

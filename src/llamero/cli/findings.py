@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from ..errors import LlameroError
 from ..messages import Found, Progress
 from .format import columns, printable
 from .progress import Display
@@ -27,6 +28,9 @@ class Findings:
     def failed(self) -> int:
         return sum(each.level == "fail" for each in self._found)
 
+    def add(self, *found: Found) -> None:
+        self._found += found
+
     def follow(self, lines: Iterable[Progress], display: Display) -> None:
         """Take in a server's lines to their end. What is no finding is progress."""
         for line in lines:
@@ -37,14 +41,31 @@ class Findings:
             elif line.status != "success":  # the findings say what came of it
                 display.status(line.status)
 
-    def show(self) -> None:
+    def show(self, *, as_json: bool = False) -> None:
         """One line each, the subjects in a column."""
+        if as_json:
+            self._terminal.out(self._json() + "\n")
+            return
         subjects = [_one_line(each.subject) for each in self._found]
         width = max((columns(text) for text in subjects if columns(text) <= SUBJECT_COLUMNS), default=0)
         for each, subject in zip(self._found, subjects, strict=True):
             advice = f" ({each.advice})" if each.advice else ""
             padding = " " * (width - columns(subject))
             self._terminal.out(f"{each.level:4}  {subject}{padding}  {_one_line(each.status + advice)}\n")
+
+    def raise_failures(self) -> None:
+        """LlameroError if something failed."""
+        if self.failed:
+            raise LlameroError(f"{self.failed} of {len(self)} checks failed")
+
+    def _json(self) -> str:
+        import json
+
+        checks = [
+            {"level": each.level, "subject": each.subject, "finding": each.status, "advice": each.advice}
+            for each in self._found
+        ]
+        return json.dumps({"checks": checks, "failed": self.failed}, ensure_ascii=False)
 
 
 def _one_line(text: str) -> str:

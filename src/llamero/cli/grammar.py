@@ -210,6 +210,7 @@ class Command(click.Command):
         aliases: Sequence[str] = (),
         variables: Sequence[str] = ("OLLAMA_HOST",),
         additional: bool = False,
+        details: str = "",
         **attrs: Any,
     ) -> None:
         super().__init__(name, add_help_option=False, **attrs)
@@ -217,6 +218,8 @@ class Command(click.Command):
         """Not the reference's: it stands in a block of its own in the help."""
         self.usage = usage
         self.summary = summary
+        self.details = details
+        """More than a line about it, for its own help."""
         self.arity = arity
         self.aliases = tuple(aliases)
         self.variables = tuple(variables)

@@ -31,7 +31,8 @@ def _command_line(command: Command) -> str:
 
 
 def command_help(command: Command) -> str:
-    lines = [command.summary, "", "Usage:", f"  {command.usage} [flags]", ""]
+    lines = [command.summary, "", *([command.details] if command.details else [])]
+    lines += ["Usage:", f"  {command.usage} [flags]", ""]
     if command.aliases:
         lines += ["Aliases:", "  " + ", ".join((command.name or "", *command.aliases)), ""]
     lines += _flag_lines(command)

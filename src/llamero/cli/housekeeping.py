@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from fnmatch import fnmatchcase
 
 from ..client import Client
-from ..errors import BadRequest, LlameroError, NotFound, ServerAnswered, ServerRefused
+from ..errors import NotFound, ServerAnswered, ServerRefused
 from ..messages import Found, Progress
 from ..sizes import human_bytes
 from .app import App
@@ -48,14 +48,13 @@ def prune(app: App, *, dry_run: bool, downloads: bool) -> None:
     app.terminal.out(f"{_count(files, 'file')}, {human_bytes(freed_bytes)} {verb}\n")
 
 
-def examine_store(app: App, *, repair: bool, quiet: bool) -> None:
+def examine_store(app: App, *, repair: bool, as_json: bool, quiet: bool) -> None:
     """Through the server, or without one directly: a store is examined also when its server does not start."""
     findings = Findings(app.terminal)
     with steps(app.terminal, quiet=quiet, erase=True) as display:
         findings.follow(_examination(app, repair=repair), display)
-    findings.show()
-    if findings.failed:
-        raise LlameroError(f"{findings.failed} of {len(findings)} checks failed")
+    findings.show(as_json=as_json)
+    findings.raise_failures()
 
 
 def _examination(app: App, *, repair: bool) -> Iterable[Progress]:
@@ -144,7 +143,3 @@ def _unload(app: App, client: Client, name: str) -> None:
 
 def _count(items: Sequence[str], noun: str) -> str:
     return f"1 {noun}" if len(items) == 1 else f"{len(items)} {noun}s"
-
-
-def refuse_plain_doctor() -> None:
-    raise BadRequest("what is to be examined? ollama doctor --store examines the models folder")

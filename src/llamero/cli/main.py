@@ -57,6 +57,16 @@ def main(
     return FAILED
 
 
+def hi() -> int:
+    """The script `hi-ai`."""
+    return main(["hi", *sys.argv[1:]])
+
+
+def benchmark() -> int:
+    """The script `ollama-benchmark`."""
+    return main(["bench", *sys.argv[1:]])
+
+
 def _run(app: App, argv: list[str]) -> int:
     if argv in (["--version"], ["-v"]):
         # asked by scripts all day long; the parser alone would take as long as the whole answer may

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from ..client import ZERO_TIME, ListedModel, RunningModel
+from ..client import ZERO_TIME, ListedModel, Running, RunningModel
+from ..durations import SECOND, format_duration
 from ..errors import BadRequest, NotFound, ServerAnswered
 from ..sizes import human_bytes
 from .app import App
-from .format import relative_time, table
+from .format import printable, relative_time, table
 from .progress import waiting
 
 ID_DIGITS = 12
@@ -54,6 +55,7 @@ def list_running(app: App, prefix: str, *, as_json: bool) -> None:
         _print_body(app, client.call("GET", "/api/ps"))
         return
     now = datetime.now(UTC)
+    running = client.ps()
     rows = [
         (
             model.name,
@@ -63,10 +65,23 @@ def list_running(app: App, prefix: str, *, as_json: bool) -> None:
             str(model.context_tokens),
             until(model.expires_at, now),
         )
-        for model in client.ps()
+        for model in running.models
         if model.name.startswith(prefix)
     ]
     _print_table(app, rows, ("NAME", "ID", "SIZE", "PROCESSOR", "CONTEXT", "UNTIL"))
+    for line in not_yet_running(running, prefix):
+        app.terminal.err(f"{printable(line)}\n")
+
+
+def not_yet_running(running: Running, prefix: str) -> Iterator[str]:
+    """What is on its way into that table. It is told beside it, because scripts cut the table into columns."""
+    for loading in running.loading:
+        if loading.name.startswith(prefix):
+            yield f"loading {loading.name}: {loading.progress:.0%}"
+    for queued in running.queue:
+        if queued.model.startswith(prefix):
+            waited = format_duration(queued.waiting_ms // 1000 * SECOND)
+            yield f"waiting for {queued.model}: position {queued.position} for {waited}"
 
 
 def processor(model: RunningModel) -> str:
@@ -114,16 +129,26 @@ def show_model(app: App, name: str, wanted: Sequence[str], *, verbose: bool, as_
     app.terminal.out(sections(model, verbose=verbose))
 
 
-def stop_model(app: App, name: str) -> None:
+def stop_models(app: App, names: Sequence[str]) -> None:
+    """One after another; the first that is not there ends it."""
     client = app.connect()
-    try:
-        with waiting(app.terminal):
-            client.show(name)
-            client.unload(name)
-    except ServerAnswered as error:
-        if error.status == NotFound.status:
-            raise NotFound(f'couldn\'t find model "{name}" to stop') from error
-        raise
+    for name in names:
+        try:
+            with waiting(app.terminal):
+                client.show(name)
+                client.unload(name)
+        except ServerAnswered as error:
+            if error.status == NotFound.status:
+                raise NotFound(f'couldn\'t find model "{name}" to stop') from error
+            raise
+
+
+def stop_all(app: App) -> None:
+    """Whatever runs now (cli G-07)."""
+    client = app.connect()
+    with waiting(app.terminal):
+        for model in client.ps().models:
+            client.unload(model.name)
 
 
 def copy_model(app: App, source: str, destination: str) -> None:

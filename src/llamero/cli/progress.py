@@ -9,7 +9,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Protocol, Self
 
 from ..durations import SECOND, format_duration
@@ -26,6 +26,11 @@ FRAMES = "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏"
 SAMPLES = 10
 SAMPLE_GAP_S = 1.0
 """The rate is an average over the last ten seconds or so: steady to read, quick to follow."""
+
+PATIENCE_S = 1.0
+"""For so long nobody asks why something takes its time."""
+LOOK_S = 0.5
+"""Between two looks at why."""
 
 PLAIN_STEP_PERCENT = 10
 PLAIN_STEP_S = 10.0
@@ -195,7 +200,7 @@ class Drawing(Display):
         self._lines: list[Line] = []
         self._status = Spinner("")
         self._sized: dict[str, Bar | Spinner] = {}
-        self._drawn = 0
+        self._drawn: list[str] = []
         """Lines on the screen now; the cursor is in the last."""
         self._lock = threading.Lock()
         self._over = threading.Event()
@@ -240,7 +245,7 @@ class Drawing(Display):
             self.draw()
             self._terminal.err("\n" if self._lines else "")
         elif self._drawn:
-            self._terminal.err("\x1b[A".join(["\x1b[2K\x1b[1G"] * self._drawn))
+            self._terminal.err("\x1b[A".join(["\x1b[2K\x1b[1G"] * self._rows(size(self._terminal.stderr)[0])))
 
     def _run(self) -> None:
         while not self._over.wait(TICK_S):
@@ -254,10 +259,36 @@ class Drawing(Display):
             lines = [line.line(width, now) for line in self._lines[-height:]]
             if not lines:
                 return
-            up = "\x1b[A" * (self._drawn - 1)
+            rows = self._rows(width)
+            up = "\x1b[A" * (rows - 1)
             body = "\n".join(f"{line}\x1b[K" for line in lines)
-            self._terminal.err(f"\x1b[?2026h\x1b[?25l{up}\x1b[1G{body}\x1b[?25h\x1b[?2026l")
-            self._drawn = len(lines)
+            # what a terminal has broken it would put together again, and with lines that never were one
+            clean = "\x1b[J" if rows > len(self._drawn) else ""
+            self._terminal.err(f"\x1b[?2026h\x1b[?25l{up}\x1b[1G{clean}{body}\x1b[?25h\x1b[?2026l")
+            self._drawn = lines
+
+    def _rows(self, width: int) -> int:
+        """Rows that those lines take: a terminal that has become narrower has broken them."""
+        return sum(max(1, -(-columns(line) // width)) for line in self._drawn)
+
+
+class Waiting(Drawing):
+    """A spinner that leaves no trace. When it has turned for a while, it says why: `why` is asked, again and again."""
+
+    def __init__(self, terminal: Terminal, why: Callable[[], str]) -> None:
+        super().__init__(terminal, erase=True)
+        self.status("")
+        self._why = why
+        # nobody waits for its end: it may be in the middle of a question to a server that is slow itself
+        threading.Thread(target=self._explain, daemon=True).start()
+
+    def _explain(self) -> None:
+        pause_s = PATIENCE_S
+        while not self._over.wait(pause_s):
+            reason = printable(self._why())
+            with self._lock:
+                self._status.text = reason
+            pause_s = LOOK_S
 
 
 def steps(terminal: Terminal, *, quiet: bool = False, erase: bool = False) -> Display:
@@ -265,10 +296,6 @@ def steps(terminal: Terminal, *, quiet: bool = False, erase: bool = False) -> Di
     return Drawing(terminal, erase=erase) if terminal.stderr_draws and not quiet else PlainLines(terminal)
 
 
-def waiting(terminal: Terminal, *, quiet: bool = False) -> Display:
-    """For a load, a stop, an answer: a spinner that leaves no trace, and nothing at all off a terminal."""
-    if quiet or not terminal.stderr_draws:
-        return Display()
-    drawing = Drawing(terminal, erase=True)
-    drawing.status("")
-    return drawing
+def waiting(terminal: Terminal, *, quiet: bool = False, why: Callable[[], str] = lambda: "") -> Display:
+    """For a load, a stop, an answer: a spinner, and nothing at all off a terminal. `why` may say what takes so long."""
+    return Waiting(terminal, why) if terminal.stderr_draws and not quiet else Display()

@@ -4,88 +4,30 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any, Literal
 
 from ..errors import BadRequest, InvalidName, NotFound, ServerAnswered
 from ..names import ModelName
 from ..options import parse_parameter
 from .attachments import paths_in
+from .format import relative_time, table
+from .gauge import human_tokens
 from .history import History
+from .manual import FILES_HELP, HELP, PARAMETER_HELP, SET_HELP, SHORTCUTS_HELP, SHOW_HELP
 from .models import list_models
 from .quotes import quoted_text
 from .session import Session
 from .show import sections
+from .transcript import write_transcript
 
 Outcome = Literal["done", "leave", "message"]
 """`message`: the line is none of ours and goes to the model."""
 
-HELP = """\
-Available Commands:
-  /set            Change a setting of this session
-  /show           Show what is known of the model
-  /load <model>   Begin anew with another model
-  /save <model>   Save this session as a model
-  /clear          Forget the conversation
-  /bye            Leave
-  /?, /help       Help for a command
-  /? shortcuts    Help for the keyboard
 
-Use \""" to begin a message of several lines.
-"""
-FILES_HELP = "Write the path of a .jpg, .png, .webp or .wav file to show it to the model.\n"
-SET_HELP = """\
-Available Commands:
-  /set parameter ...     Set a parameter
-  /set system <string>   Set the system message
-  /set history           Save what is typed
-  /set nohistory         Do not save what is typed
-  /set wordwrap          Break lines between words
-  /set nowordwrap        Leave lines as they come
-  /set format json       Answer in JSON
-  /set noformat          Answer freely
-  /set verbose           Show statistics after each answer
-  /set quiet             Show no statistics
-  /set think [level]     Let the model think first
-  /set nothink           Let the model answer at once
-"""
-SHOW_HELP = """\
-Available Commands:
-  /show info         Show an overview of the model
-  /show license      Show the licence
-  /show modelfile    Show the Modelfile, with what was set here
-  /show parameters   Show the parameters, and those set here
-  /show system       Show the system message
-  /show template     Show the prompt template
-"""
-SHORTCUTS_HELP = """\
-Available keyboard shortcuts:
-  Ctrl + a            Go to the start of the line (Home)
-  Ctrl + e            Go to the end of the line (End)
-  Alt + b             Go one word back
-  Alt + f             Go one word on
-  Ctrl + k            Delete up to the end of the line
-  Ctrl + u            Delete up to the start of the line
-  Ctrl + w            Delete the word before the cursor
-  Ctrl + j            Begin a new line
-
-  Ctrl + l            Clear the screen
-  Ctrl + c            Stop the answer
-  Ctrl + d            Leave (/bye)
-"""
-PARAMETER_HELP = """\
-Available Parameters:
-  /set parameter seed <int>             Random number seed
-  /set parameter num_predict <int>      Most tokens to generate
-  /set parameter top_k <int>            Pick from the k likeliest tokens
-  /set parameter top_p <float>          Pick from the likeliest tokens up to this probability
-  /set parameter min_p <float>          Drop tokens below this share of the likeliest one
-  /set parameter num_ctx <int>          Context window in tokens
-  /set parameter temperature <float>    Spread of the choice, 0 for none
-  /set parameter repeat_penalty <float> Penalty on repeated tokens
-  /set parameter repeat_last_n <int>    How far back repetition counts
-  /set parameter num_gpu <int>          Layers on the GPU
-  /set parameter stop <string> ...      Texts that end the answer
-"""
+TITLE_CHARS = 40
+"""Of a conversation's first question, as much as tells it from others."""
 
 
 class SlashCommands:
@@ -114,6 +56,14 @@ class SlashCommands:
             case "/clear":
                 self._session.clear()
                 self._say("Cleared session context")
+            case "/sessions":
+                self._sessions()
+            case "/resume":
+                self._resume(words[1:])
+            case "/export":
+                self._export(line)
+            case "/usage":
+                self._usage()
             case "/list":
                 list_models(self._session.app, words[1] if words[1:] else "", as_json=False)
             case word:
@@ -153,12 +103,19 @@ class SlashCommands:
                 self._say("Set system message.")
             case ["system"]:
                 self._terminal.err(f"{SET_HELP}\n")
-            case ["history"]:
-                self._history.is_saved = True
-            case ["nohistory"]:
-                self._history.is_saved = False
+            case ["history" | "nohistory" as mode]:
+                self._history.is_saved = session.is_kept = mode == "history"
             case ["wordwrap" | "nowordwrap" as mode]:
                 session.word_wrap = mode == "wordwrap"
+                self._say(f"Set '{mode}' mode.")
+            case ["markdown" | "nomarkdown" as mode]:
+                session.markdown = mode == "markdown"
+                self._say(f"Set '{mode}' mode.")
+            case ["fold" | "nofold" as mode]:
+                session.folds_thinking = mode == "fold"
+                self._say(f"Set '{mode}' mode.")
+            case ["vi" | "novi" as mode]:
+                session.vi_keys = mode == "vi"
                 self._say(f"Set '{mode}' mode.")
             case ["format", "json"]:
                 session.set(format="json")
@@ -213,6 +170,8 @@ class SlashCommands:
                 self._say(f"{text}\n" if text else "No system message was specified for this model.")
             case ["template", *_]:
                 self._say(shown.template or "No prompt template was specified for this model.")
+            case ["thinking", *_]:
+                session.show_thinking()
             case []:
                 self._terminal.err(f"{SHOW_HELP}\n")
             case _:
@@ -251,6 +210,48 @@ class SlashCommands:
             return
         self._session.save(words[0])
         self._say(f"Created new model '{words[0]}'")
+
+    # --- conversations ---------------------------------------------------------------------------------------------
+
+    def _sessions(self) -> None:
+        now = datetime.now(UTC)
+        rows = [
+            (str(number), kept.model, f"{kept.turns}", relative_time(kept.saved_at, now), _short(kept.title))
+            for number, kept in enumerate(self._session.kept.all(), 1)
+        ]
+        self._say("\n".join(table(rows, ("NUMBER", "MODEL", "QUESTIONS", "LAST", "FIRST"), cell_columns=TITLE_CHARS)))
+
+    def _resume(self, words: Sequence[str]) -> None:
+        if len(words) > 1 or (words and not words[0].isdecimal()):
+            self._say("Usage:\n  /resume [number]")
+            return
+        kept = self._session.kept.all()
+        number = int(words[0]) if words else 1
+        if not 1 <= number <= len(kept):
+            self._say(f"There is no conversation {number}. /sessions lists them." if kept else "None is kept yet.")
+            return
+        self._session.resume(kept[number - 1])
+
+    def _export(self, line: str) -> None:
+        _, _, name = line.partition(" ")
+        if not name.strip():
+            self._say("Usage:\n  /export <file>")
+            return
+        path = Path(name.strip()).expanduser()
+        write_transcript(path, self._session.messages, self._session.model)
+        self._say(f"Wrote {len(self._session.messages)} messages to '{path}'")
+
+    def _usage(self) -> None:
+        gauge = self._session.gauge
+        if not str(gauge):
+            self._say("Nothing is known of the context yet: ask something first.")
+            return
+        used, limit = human_tokens(gauge.used_tokens), human_tokens(gauge.limit_tokens)
+        self._say(f"{used} of {limit} tokens of the context are used ({gauge.share:.0%})")
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= TITLE_CHARS else text[: TITLE_CHARS - 1] + "…"
 
 
 def _plain(value: Any) -> str:

@@ -21,6 +21,12 @@ def content_type(head: bytes) -> str:
         return "image/webp"
     if head.startswith(b"RIFF") and head[8:12] == b"WAVE":
         return "audio/wave"
+    if head.startswith((b"GIF87a", b"GIF89a")):
+        return "image/gif"
+    if head.startswith(b"BM") and head[6:10] == bytes(4):
+        return "image/bmp"
+    if head[4:8] == b"ftyp" and head[8:12] in (b"heic", b"heix", b"mif1"):
+        return "image/heic"
     if head.startswith(b"PK\x03\x04"):
         return ZIP
     return TEXT if all(byte >= 0x20 or byte in _TEXT_CONTROLS for byte in head) else BINARY

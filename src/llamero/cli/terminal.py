@@ -15,7 +15,12 @@ DEFAULT_COLUMNS = 80
 DEFAULT_LINES = 24
 
 GREY = "\x1b[38;5;245m"
+CYAN = "\x1b[36m"
+YELLOW = "\x1b[33m"
 BOLD = "\x1b[1m"
+ITALIC = "\x1b[3m"
+UNDERLINE = "\x1b[4m"
+STRIKE = "\x1b[9m"
 RESET = "\x1b[0m"
 
 

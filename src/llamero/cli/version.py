@@ -20,10 +20,21 @@ def show_version(app: App) -> None:
         app.terminal.out(f"Warning: client version is {API_LEVEL}\n")
 
 
+def show_versions(app: App) -> None:
+    """The same, and what is installed here: `ollama version`, which the reference has not."""
+    show_version(app)
+    _, *here = _installed().items()
+    app.terminal.out("".join(f"{name} version is {version}\n" for name, version in here))
+
+
 def show_version_json(app: App) -> None:
     """What is installed here; no server is asked."""
     import json
+
+    app.terminal.out(json.dumps(_installed()) + "\n")
+
+
+def _installed() -> dict[str, str]:
     from importlib.metadata import version
 
-    versions = {"version": API_LEVEL, "llamero": __version__, "engine": f"xllamacpp {version('xllamacpp')}"}
-    app.terminal.out(json.dumps(versions) + "\n")
+    return {"version": API_LEVEL, "llamero": __version__, "engine": f"xllamacpp {version('xllamacpp')}"}

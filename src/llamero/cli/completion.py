@@ -1,0 +1,120 @@
+"""Completion of `ollama` in shells: a script for each, and the words that it asks for (cli G-05).
+
+The scripts know nothing themselves: they ask `ollama __complete`, which prints one word per line and never fails.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import click
+
+from ..errors import BadRequest
+from .app import App
+from .grammar import Command, Flag, Root, flags_of
+
+TAKE_MODELS = frozenset("show run stop pull push cp rm mv update export launch bench fit".split())
+RUNNING_ONLY = frozenset(["stop"])
+
+_BASH = """\
+# bash completion for ollama: source <(ollama completion bash)
+_ollama_complete() {
+    local word=${COMP_WORDS[COMP_CWORD]} line=${COMP_LINE:0:COMP_POINT} typed IFS=$'\\n'
+    # bash takes a colon for the end of a word, and the names of models have colons
+    typed=${line##*[[:space:]]}
+    local before=${line%"$typed"}
+    local -a words
+    IFS=$' \\t' read -ra words <<<"${before#*[[:space:]]}"
+    COMPREPLY=($(ollama __complete -- "${words[@]}" "$typed" 2>/dev/null))
+    if [[ $typed == *:* && $COMP_WORDBREAKS == *:* ]]; then
+        COMPREPLY=("${COMPREPLY[@]#"${typed%:*}:"}")
+    fi
+}
+complete -o default -F _ollama_complete ollama llamero
+"""
+_ZSH = """\
+#compdef ollama llamero
+# zsh completion for ollama: source <(ollama completion zsh)
+_ollama_complete() {
+    local -a found
+    found=(${(f)"$(ollama __complete -- ${words[2,CURRENT-1]} "${words[CURRENT]}" 2>/dev/null)"})
+    if (( ${#found} )); then compadd -a found; else _files; fi
+}
+compdef _ollama_complete ollama llamero
+"""
+_FISH = """\
+# fish completion for ollama: ollama completion fish | source
+function __ollama_complete
+    set -l before (commandline -opc)
+    ollama __complete -- $before[2..-1] (commandline -ct) 2>/dev/null
+end
+complete -c ollama -a '(__ollama_complete)'
+complete -c llamero -a '(__ollama_complete)'
+"""
+_POWERSHELL = """\
+# PowerShell completion for ollama: ollama completion powershell | Out-String | Invoke-Expression
+Register-ArgumentCompleter -Native -CommandName ollama, llamero -ScriptBlock {
+    param($wordToComplete, $commandAst, $cursorPosition)
+    $all = $commandAst.CommandElements | Select-Object -Skip 1
+    $before = @($all | Where-Object { $_.Extent.EndOffset -lt $cursorPosition })
+    ollama __complete '--' @($before | ForEach-Object { $_.ToString() }) "$wordToComplete" 2>$null | ForEach-Object {
+        [System.Management.Automation.CompletionResult]::new($_, $_, 'ParameterValue', $_)
+    }
+}
+"""
+SCRIPTS = {"bash": _BASH, "zsh": _ZSH, "fish": _FISH, "powershell": _POWERSHELL}
+
+
+def script(shell: str) -> str:
+    """Raises BadRequest for a shell that is not known."""
+    if shell not in SCRIPTS:
+        raise BadRequest(f'no completion for "{shell}"; there is one for {", ".join(SCRIPTS)}')
+    return SCRIPTS[shell]
+
+
+def candidates(app: App, root: Root, words: Sequence[str]) -> list[str]:
+    """What may stand in the place of the last word, after the others."""
+    *before, typed = words
+    return sorted({word for word in _all(app, root, before, typed) if word.startswith(typed)})
+
+
+def _all(app: App, root: Root, before: Sequence[str], typed: str) -> Iterator[str]:
+    command = next((found for word in before if (found := _command(root, word))), None)
+    if typed.startswith("-"):
+        known: click.Command = command or root
+        yield from (flag.long for flag in flags_of(known).values() if not flag.hidden)
+    elif command is None:
+        yield from (each.name or "" for each in root.visible())
+    elif before and _takes_value(command, before[-1]):
+        return  # whatever it is, it is no model
+    elif command.name == "help":
+        yield from (each.name or "" for each in root.visible())
+    elif command.name == "completion":
+        yield from SCRIPTS
+    elif command.name in TAKE_MODELS and not (command.name == "run" and _has_model(command, before)):
+        yield from _models(app, only_running=command.name in RUNNING_ONLY)
+
+
+def _command(root: Root, word: str) -> Command | None:
+    found = root.get_command(click.Context(root), word)
+    return found if isinstance(found, Command) else None
+
+
+def _takes_value(command: Command, word: str) -> bool:
+    """Whether the word is a flag whose value is the next one."""
+    flag: Flag | None = flags_of(command).get(word)
+    return flag is not None and flag.bare is None
+
+
+def _has_model(command: Command, before: Sequence[str]) -> bool:
+    """After the model of `run` comes the prompt, which nobody completes."""
+    own = before[before.index(next(word for word in before if word in (command.name, *command.aliases))) + 1 :]
+    values = {index + 1 for index, word in enumerate(own) if _takes_value(command, word)}
+    return any(not word.startswith("-") and index not in values for index, word in enumerate(own))
+
+
+def _models(app: App, *, only_running: bool) -> Iterator[str]:
+    """Each by its name, and by what is typed for it: the tag `latest` may be left out."""
+    for name in app.model_names(only_running=only_running):
+        yield name
+        yield name.removesuffix(":latest")

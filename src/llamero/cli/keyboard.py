@@ -1,0 +1,72 @@
+"""The keyboard while nobody asks for a line: nothing typed is mixed into an answer, and one key folds the thinking.
+
+What is typed meanwhile waits in the terminal and is there at the next prompt (cli §6.4). To hear one key without
+reading the others, that key is made the terminal's quit key for a while: the terminal then tells it as a signal.
+"""
+
+from __future__ import annotations
+
+import signal
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from .terminal import Terminal
+
+FOLD_CODE = b"\x14"
+"""Ctrl+T."""
+
+if sys.platform == "win32":
+
+    @contextmanager
+    def typing_waits(terminal: Terminal) -> Iterator[None]:
+        """A Windows console reads its keys without showing them anyway."""
+        yield
+
+    @contextmanager
+    def folding(terminal: Terminal, on_fold: Callable[[], None]) -> Iterator[None]:
+        """A Windows console tells no key as a signal: thinking is folded beforehand there, with `/set fold`."""
+        yield
+
+else:
+    import termios
+
+    @contextmanager
+    def typing_waits(terminal: Terminal) -> Iterator[None]:
+        """From now on keys are neither shown nor read, until the line editor asks for them. Ctrl+C works as ever."""
+        if not terminal.is_interactive:
+            yield
+            return
+        stdin = terminal.stdin.fileno()
+        before = termios.tcgetattr(stdin)
+        quiet = termios.tcgetattr(stdin)
+        quiet[0] &= ~termios.ICRNL  # the line editor tells Enter from Ctrl+J
+        quiet[3] &= ~(termios.ICANON | termios.ECHO)
+        termios.tcsetattr(stdin, termios.TCSANOW, quiet)
+        try:
+            yield
+        finally:
+            termios.tcsetattr(stdin, termios.TCSANOW, before)
+
+    @contextmanager
+    def folding(terminal: Terminal, on_fold: Callable[[], None]) -> Iterator[None]:
+        """Ctrl+T calls `on_fold`. Does nothing where nobody types."""
+        if not terminal.is_interactive or threading.current_thread() is not threading.main_thread():
+            yield
+            return
+        stdin = terminal.stdin.fileno()
+        before = termios.tcgetattr(stdin)
+        attentive = termios.tcgetattr(stdin)
+        attentive[3] |= termios.NOFLSH  # a fold must not swallow what was typed before it
+        attentive[6][termios.VQUIT] = FOLD_CODE
+        handler = signal.signal(signal.SIGQUIT, lambda number, frame: on_fold())
+        termios.tcsetattr(stdin, termios.TCSANOW, attentive)
+        try:
+            yield
+        except KeyboardInterrupt:
+            termios.tcflush(stdin, termios.TCIFLUSH)  # whoever stops an answer does not mean what they typed before
+            raise
+        finally:
+            termios.tcsetattr(stdin, termios.TCSANOW, before)
+            signal.signal(signal.SIGQUIT, handler)
