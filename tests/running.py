@@ -17,8 +17,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-ENDLESS = "root ::= " + "x " * 100 + "\nx ::= [a-z ]{100,100}"
-"""A grammar for an answer that is sure to be going on for as long as any test looks at it: ten thousand letters."""
+ENDLESS = 'root ::= "' + " ".join(map(str, range(1000, 4000))) + '"'
+"""A grammar for an answer that is sure to be going on for as long as any test looks at it. Three thousand numbers: a
+model that may choose repeats itself, and is stopped for it."""
 
 START_TIMEOUT_S = 30.0
 STOP_TIMEOUT_S = 20.0
@@ -187,7 +188,13 @@ def running(folder: Path, models: Path, *, port: int = 0, **env: str) -> Iterato
     home.mkdir(parents=True, exist_ok=True)
     log = folder / "server.log"
     port = port or free_port()
-    settings = clean_environment(home, OLLAMA_HOST=f"127.0.0.1:{port}", OLLAMA_MODELS=str(models)) | env
+    settings = clean_environment(
+        home,
+        OLLAMA_HOST=f"127.0.0.1:{port}",
+        OLLAMA_MODELS=str(models),
+        LLAMERO_NEIGHBOURS="0",  # tests run side by side: engines would be loaded again whenever another one works
+    )
+    settings |= env
     with log.open("wb") as output:
         process = subprocess.Popen(
             [OLLAMA, "serve"], env=settings, stdout=output, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL

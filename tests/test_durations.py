@@ -26,7 +26,7 @@ from llamero.errors import BadRequest
     ],
 )
 def test_printing(ns: int, text: str) -> None:
-    """Partly L-26."""
+    """L-26, together with the two tables below."""
     assert format_duration(ns) == text
 
 

@@ -218,7 +218,7 @@ def test_a_file_type_of_another_kind_is_unknown(value: Any) -> None:
     ],
 )
 def test_parameter_size_text(n: int, text: str) -> None:
-    """S-92: the vectors of §7.4, and those of native-api §2.11 and cli §4.2."""
+    """S-92, L-24: the vectors of §7.4, and those of native-api §2.11 and cli §4.2."""
     assert human_count(n) == text
 
 
