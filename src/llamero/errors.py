@@ -285,3 +285,11 @@ class ServerAnswered(ClientError):
     def __init__(self, message: str, *, status: int | None = None, signin_url: str = "") -> None:
         super().__init__(message, status=status)
         self.signin_url = signin_url
+
+
+def first_of(group: BaseExceptionGroup[BaseException]) -> BaseException:
+    """What went wrong first of what tasks did side by side. (`except*` of older Pythons wraps what is raised in it.)"""
+    error: BaseException = group
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error

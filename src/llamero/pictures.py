@@ -13,7 +13,7 @@ from typing import Protocol
 from yarl import URL
 
 from .chat.media import MAX_FILES, MAX_IMAGE_BYTES
-from .errors import Forbidden, InvalidField, RegistryError
+from .errors import Forbidden, InvalidField, RegistryError, first_of
 from .registry.egress import Egress, Exemption, authority, join_url, parse_url
 from .registry.network import Network, Transport
 
@@ -59,8 +59,8 @@ class RemotePictures:
         try:
             async with asyncio.TaskGroup() as group:
                 tasks = {url: group.create_task(self._try(url, param, turns)) for url, param in urls.items()}
-        except* InvalidField as refusals:
-            raise refusals.exceptions[0] from None
+        except BaseExceptionGroup as group:
+            raise first_of(group) from None
         return {url: task.result() for url, task in tasks.items()}
 
     async def _try(self, text: str, param: str, turns: asyncio.Semaphore) -> bytes:

@@ -84,7 +84,7 @@ def test_what_clients_look_for_in_show(server: Server) -> None:
     create_of(server, "caller", TOOL_JINJA)
     shown = show(server, "caller")
     assert (shown["template"], shown["capabilities"]) == (TOOL_JINJA, ["tools", "completion"])
-    listed = {model["name"]: model["capabilities"] for model in server.get("/api/tags").json()["models"]}
+    listed = {model["name"]: model.get("capabilities") for model in server.get("/api/tags").json()["models"]}
     assert set(listed["coder:latest"]) == {"completion", "tools", "insert", "thinking"}
     assert listed["caller:latest"] == ["tools", "completion"]
     client = ollama.Client(server.url)
@@ -130,7 +130,7 @@ def test_a_template_that_is_none_harms_only_its_own_model(server: Server) -> Non
     (server.models / "blobs" / f"sha256-{digest}").write_bytes(b"{{ .Tools }}{{ if  broken")
     shown = show(server, "broken")
     assert (shown["template"], shown["capabilities"]) == ("{{ .Tools }}{{ if  broken", ["completion"])
-    listed = {model["name"]: model["capabilities"] for model in server.get("/api/tags").json()["models"]}
+    listed = {model["name"]: model.get("capabilities") for model in server.get("/api/tags").json()["models"]}
     assert listed["broken:latest"] == ["completion"]
     assert server.call("DELETE", "/api/delete", {"model": "broken"}).status == 200
 

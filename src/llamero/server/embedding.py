@@ -16,7 +16,7 @@ from contextlib import aclosing
 from dataclasses import dataclass, field
 
 from ..engines import POOLING_CALLS
-from ..errors import BadRequest, ContextTooLong, EngineError, InputTooLong, LlameroError, NotANumber
+from ..errors import BadRequest, ContextTooLong, EngineError, InputTooLong, NotANumber, first_of
 from ..messages import Embedded, EmbedRequest, Usage, Vector
 from ..scheduler.facts import facts_of
 from . import claims
@@ -125,8 +125,8 @@ class _Reading:
                     running.append((call, task))
                     tasks.append(task)
                     taken += call.most
-        except* LlameroError as errors:
-            raise errors.exceptions[0] from None
+        except BaseExceptionGroup as group:
+            raise first_of(group) from None
         replies = [task.result() for task in tasks]
         return [row for rows, _ in replies for row in rows], sum(tokens for _, tokens in replies)
 
