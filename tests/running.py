@@ -167,8 +167,13 @@ def is_running(pid: int) -> bool:
 
 
 def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        return int(probe.getsockname()[1])
+    """One that nobody listens on. Tests run in two processes: each has its own half of them."""
+    half = os.environ.get("PYTEST_XDIST_WORKER", "gw0").endswith("1")
+    while True:
+        with socket.create_server(("127.0.0.1", 0)) as probe:
+            port = int(probe.getsockname()[1])
+        if port // 2 % 2 == half:  # the kernel gives even numbers to listeners
+            return port
 
 
 def clean_environment(home: Path, **more: str) -> dict[str, str]:

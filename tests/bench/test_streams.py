@@ -44,6 +44,7 @@ def test_answers_that_ended_early_give_no_figure() -> None:
         short.beyond(short)
 
 
+@pytest.mark.heavy  # beside other tests the child's memory was not told, twice
 def test_the_cpu_time_of_another_process() -> None:
     with subprocess.Popen(
         [sys.executable, "-c", "import time; print(sum(range(10**6))); time.sleep(60)"], stdout=-1
