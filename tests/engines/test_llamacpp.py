@@ -612,7 +612,7 @@ async def test_it_sees_none_of_our_secrets(smollm2_gguf: Path) -> None:
             "HOME": folder,
             "TMPDIR": folder,
             "OMP_NUM_THREADS": "2",
-            "GOMP_SPINCOUNT": "1000",
+            "GOMP_SPINCOUNT": "300",
             "GGML_NO_BACKTRACE": "1",
         }
         assert engine.endpoint.secret not in str(process_file(engine.pid, "cmdline"))

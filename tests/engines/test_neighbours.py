@@ -51,11 +51,11 @@ def proc(tmp_path: Path) -> FakeProc:
 
 
 def passed(neighbours: Neighbours, proc: FakeProc, *spans: tuple[float, float, float]) -> None:
-    """Look twice a second while everybody, our server and our engine do so much in each half second."""
+    """Look four times a second while everybody, our server and our engine do so much in each half second."""
     at = everybody = server = engine = 0.0
     neighbours.sample()
-    for everybodys, servers, engines in spans:
-        at, everybody, server, engine = at + 0.5, everybody + everybodys, server + servers, engine + engines
+    for everybodys, servers, engines in [tuple(part / 2 for part in span) for span in spans for _ in "12"]:
+        at, everybody, server, engine = at + 0.25, everybody + everybodys, server + servers, engine + engines
         proc.write(at_s=at, everybody_s=everybody, server_s=server, engine_s=engine)
         neighbours.sample()
 
@@ -80,6 +80,23 @@ def test_who_has_just_come_is_not_there_to_stay_and_who_has_just_gone_may_come_b
     assert neighbours.busy_cores == pytest.approx((1, 1), abs=0.05)
 
 
+@pytest.mark.parametrize(
+    ("spans", "in_the_way"),
+    [
+        pytest.param([(0.2, 0.2, 0)] * 4, False, id="we are busy"),
+        pytest.param([(0.15, 0, 0)] * 12, False, id="somebody reads along"),
+        pytest.param([(0, 0, 0)] * 3 + [(0.3, 0, 0)], True, id="somebody began half a second ago"),
+        pytest.param([(0.5, 0, 0)] * 3 + [(0, 0, 0)] * 3, True, id="and has just ended"),
+        pytest.param([(0.5, 0, 0)] * 3 + [(0, 0, 0)] * 6, False, id="and is gone"),
+        pytest.param([], False, id="nothing is known yet"),
+    ],
+)
+def test_who_is_in_the_way(proc: FakeProc, spans: list[tuple[float, float, float]], in_the_way: bool) -> None:
+    neighbours = Neighbours(lambda: [ENGINE], proc.folder)
+    passed(neighbours, proc, *spans)
+    assert neighbours.are_in_the_way is in_the_way
+
+
 def test_an_engine_that_ended_is_not_taken_for_a_neighbour(proc: FakeProc) -> None:
     neighbours = Neighbours(lambda: [ENGINE], proc.folder)
     proc.write(at_s=1, everybody_s=10, server_s=1, engine_s=5)
@@ -101,10 +118,11 @@ def test_a_real_busy_process_is_seen() -> None:
     neighbours = Neighbours(list)
     process = subprocess.Popen([sys.executable, "-c", "while True: pass"])
     try:
-        for _ in range(4):
+        for _ in range(6):
             neighbours.sample()
             time.sleep(0.2)
         assert neighbours.busy_cores[0] > 0.3
+        assert neighbours.are_in_the_way
     finally:
         process.kill()
         process.wait()

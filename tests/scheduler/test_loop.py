@@ -242,6 +242,15 @@ async def test_an_engine_that_was_slow_to_load_is_left_alone(monkeypatch: pytest
         assert (await world.ask("a")).engine is first.engine
 
 
+async def test_it_is_told_how_many_engines_have_something_to_do() -> None:
+    async with opened() as world:
+        first = await world.ask("a")
+        second = await world.ask("b")
+        await world.leave(first)
+        await world.leave(second)
+        assert world.effects.at_work == [1, 2, 1, 0]
+
+
 # --- engines that die ---
 
 

@@ -104,6 +104,8 @@ class FakeEffects:
     measures: bool = False
     hold_measuring: asyncio.Event | None = None
     """Measuring does not end before it is set."""
+    at_work: list[int] = field(default_factory=list)
+    """How many engines had something to do, each time that it was told."""
     saves_s: list[float] = field(default_factory=list)
     """For each stop, how long it could have saved slots."""
 
@@ -143,6 +145,9 @@ class FakeEffects:
     async def save(self, engine: Engine, slot: Slot) -> None:
         assert isinstance(engine, FakeEngine)
         self.log.append(f"save {engine.name} {slot.index}")
+
+    def work(self, engines: int) -> None:
+        self.at_work.append(engines)
 
     async def stop(self, engine: Engine, idle: Sequence[Slot], save_s: float) -> None:
         assert isinstance(engine, FakeEngine)

@@ -236,6 +236,9 @@ class Engine(Protocol):
     def last_error(self) -> str:
         """The engine's last words of trouble, at most 8 KiB; empty when there were none."""
 
+    def crowd(self, is_crowded: bool) -> None:
+        """Say whether others are busy on the same cores: then its threads must not wait by spinning."""
+
     async def stop(self) -> None:
         """End the process and all it started, and wait for it. Safe to call twice."""
 

@@ -31,7 +31,7 @@ from . import Endpoint, LoadPlan, MemoryUse, Progress, speculation
 from .devices import VISIBILITY
 from .memory import MemoryReport, says_out_of_memory
 from .process import Process, describe_exit
-from .runner import COMMAND
+from .runner import ALONE, COMMAND, CROWDED
 from .wire import Wire
 
 log = logging.getLogger(__name__)
@@ -82,10 +82,10 @@ _CALM = re.compile(r"\d+\.\d\d\.\d{3}\.\d{3} [ID] ")
 _PRIVATE = r"(?<![\w./\\])(?:[A-Za-z]:)?[/\\](?:[^\s'\"/\\]+[/\\])+|\b0x[0-9a-fA-F]{6,}"
 """Of an absolute path, all but the last part; and addresses in memory (security X-90)."""
 
-SPIN_COUNT = "1000"
+SPIN_COUNT = "300"
 """OpenMP's threads wait for one another by spinning. Left alone they spin for so long that one busy neighbour per two
-cores costs nearly all of the decode speed; a short spin keeps the idle speed, and a quarter of it beside the neighbour
-(bench/README.md)."""
+cores costs nearly all of the decode speed; so short a spin keeps more than a third of it, and costs some percent on
+cores of one's own (bench/README.md). For engines that cannot be told who else is busy."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +99,8 @@ class LlamaCppSettings:
     load_timeout_s: float | None = 300.0
     """Seconds without any sign of life after which a load is given up."""
     request_timeout_s: float | None = None
+    minds_others: bool = False
+    """Whether somebody tells the engine who else is busy, by `crowd`."""
     slot_folder: Callable[[], AbstractContextManager[Path | None]] = contextlib.nullcontext
     """A private folder for the life of one engine, in which it saves what its slots hold; None: it cannot."""
 
@@ -126,6 +128,7 @@ class LlamaCpp:
         self._errors: list[str] = []
         self._refuses_template = False
         self._is_ready = False
+        self._is_crowded = False
         files = (plan.model, plan.draft_model or plan.model, *plan.projectors, *plan.all_adapters)
         paths = (*files, self.endpoint.socket or self._folder)
         folders = {re.escape(os.path.join(os.path.dirname(path), "")) for path in paths}
@@ -176,6 +179,16 @@ class LlamaCpp:
         assert self._process is not None
         return self._process.exited
 
+    def crowd(self, is_crowded: bool) -> None:
+        if self._can_mind_others and self._process is not None and is_crowded != self._is_crowded:
+            self._is_crowded = is_crowded
+            self._process.say((CROWDED if is_crowded else ALONE) + b"\n")
+
+    @property
+    def _can_mind_others(self) -> bool:
+        """A foreign program would not listen."""
+        return self._settings.minds_others and not self._settings.program and sys.platform == "linux"
+
     async def stop(self) -> None:
         was_alive = self.alive
         try:
@@ -197,7 +210,7 @@ class LlamaCpp:
             self.build = _wheel_build()
             order["settings"] = parameters(self.plan, self.endpoint, self.slot_folder)
         env = {
-            "GOMP_SPINCOUNT": SPIN_COUNT,
+            **({} if self._can_mind_others else {"GOMP_SPINCOUNT": SPIN_COUNT}),
             "GGML_NO_BACKTRACE": "1",  # an abort would start a debugger and print addresses
             **self._visible_env(),
             "HOME": str(self._folder),

@@ -1,7 +1,8 @@
 """How many of our cores other programs keep busy. Only Linux tells; elsewhere nobody is ever seen.
 
 An engine whose threads wait for one another loses most of its speed when one of them shares its core with somebody
-else; with a thread less it keeps the rest (bench/README.md).
+else. It is told at once, and spins less; and when they stay, a thread for each core that is left is the best
+(bench/README.md).
 """
 
 from __future__ import annotations
@@ -13,10 +14,15 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-PAUSE_S = 0.5
-RECENT = 2
-SAMPLES = 10
+PAUSE_S = 0.25
+RECENT = 4
+SAMPLES = 20
 """Of looks: the last second, and five. Who is busy in both is there to stay; who is in neither has gone."""
+MOMENT = 2
+AFTERWARDS = 8
+BUSY_CORES = 0.4
+"""Who takes so much of a core for half a second is in the way, and for two seconds more: it may come back. Whoever
+reads what we write takes less."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +32,12 @@ class _Sample:
     at: float
     ours: int
     everybodys: int
+
+
+def _others(first: _Sample, last: _Sample) -> float:
+    """Cores' worth of work that others did from one look to another."""
+    others = (last.everybodys - first.everybodys) - (last.ours - first.ours)
+    return max(0.0, others / max(1.0, last.at - first.at))
 
 
 class Neighbours:
@@ -42,15 +54,18 @@ class Neighbours:
         spans = (self._busy_since(-1 - RECENT), self._busy_since(0))
         return min(spans), max(spans)
 
-    def _busy_since(self, index: int) -> float:
-        if len(self._samples) <= RECENT:
-            return 0.0
-        first, last = self._samples[index], self._samples[-1]
-        others = (last.everybodys - first.everybodys) - (last.ours - first.ours)
-        return max(0.0, others / max(1.0, last.at - first.at))
+    @property
+    def are_in_the_way(self) -> bool:
+        """Whether others were busy a moment ago."""
+        looks = list(self._samples)[-1 - MOMENT - AFTERWARDS :]
+        return any(_others(*pair) >= BUSY_CORES for pair in zip(looks, looks[MOMENT:], strict=False))
 
-    async def watch(self) -> None:
-        while self.sample():  # noqa: ASYNC110  # nobody tells: the kernel is asked
+    def _busy_since(self, index: int) -> float:
+        return _others(self._samples[index], self._samples[-1]) if len(self._samples) > RECENT else 0.0
+
+    async def watch(self, each_time: Callable[[], object]) -> None:
+        while self.sample():
+            each_time()
             await asyncio.sleep(PAUSE_S)
 
     def sample(self) -> bool:

@@ -92,6 +92,12 @@ class Process(asyncio.SubprocessProtocol):
             return 0
         return max(resident_pages * PAGE_BYTES, read_bytes)
 
+    def say(self, line: bytes) -> None:
+        """Write to its standard input. One that has ended hears nothing."""
+        stdin = cast(asyncio.WriteTransport, self._transport.get_pipe_transport(0))
+        if self.alive and not stdin.is_closing():
+            stdin.write(line)
+
     async def kill(self) -> None:
         """End the whole group at once and reap it. Safe to call twice."""
         if self.alive:

@@ -3,11 +3,12 @@
 `COMMAND` reads one JSON line, `{"parent": pid, "settings": {...}}`, and serves until it is killed or its standard input
 ends. With `"exec": [...]` it becomes that program instead, so that a foreign `llama-server` dies with us too; with the
 flags `--devices` and `--features` it prints what hardware the wheel sees and which instructions it uses. It imports
-nothing of ours: every millisecond here is a millisecond before the first token.
+nothing of ours before it has to: every millisecond here is a millisecond before the first token.
 """
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import json
 import os
@@ -19,6 +20,9 @@ from typing import Any, NoReturn
 
 COMMAND = (sys.executable, "-P", "-m", "llamero.engines.runner")
 """How to start it. `-P`: a `json.py` in the folder that somebody started the server in must not run."""
+
+CROWDED, ALONE = b"crowded", b"alone"
+"""The parent's words, a line each."""
 
 LAST_WORDS_S = 0.1
 """For the wheel's log thread to print what it has, before we end: it wakes within milliseconds."""
@@ -39,15 +43,35 @@ def die_with_parent(parent: int) -> None:
             os._exit(1)
 
 
-def watch_stdin(end: Callable[[], object]) -> None:
-    """Call `end` when standard input ends: the parent's sign of life on systems without a parent-death signal."""
+def watch_stdin(end: Callable[[], object], hear: Callable[[bytes], object] = bytes.strip) -> None:
+    """Call `end` when standard input ends: the parent's sign of life on systems without a parent-death signal. What it
+    says before goes to `hear`."""
 
     def wait() -> None:
-        while os.read(0, 4096):
-            pass
+        while words := os.read(0, 4096):
+            hear(words)
         end()
 
     threading.Thread(target=wait, daemon=True).start()
+
+
+def mind_others() -> Callable[[bytes], None]:
+    """What to do when the parent says who else is busy on our cores: the last of its words counts."""
+    spinning: Any = None
+
+    def hear(words: bytes) -> None:
+        nonlocal spinning
+        if spinning is None:
+            from .spinning import Spinning
+
+            spinning = Spinning()
+        spinning.be(short=words.split()[-1] == CROWDED)
+
+    def hear_if_we_can(words: bytes) -> None:
+        with contextlib.suppress(OSError, AttributeError, IndexError):  # without libgomp there is nothing to do
+            hear(words)
+
+    return hear_if_we_can
 
 
 def become(argv: list[str]) -> NoReturn:
@@ -139,7 +163,7 @@ def main() -> None:
     die_with_parent(order["parent"])
     if "exec" in order:
         become(order["exec"])
-    watch_stdin(lambda: os._exit(1))
+    watch_stdin(lambda: os._exit(1), mind_others())
     if "--devices" in sys.argv:
         print(json.dumps(devices()), flush=True)
         return

@@ -61,6 +61,7 @@ class LocalEffects:
         self._cores = physical_cores()
         self._engines: set[Engine] = set()
         self.neighbours = Neighbours(lambda: [engine.pid for engine in self._engines if engine.alive])
+        self._at_work = 0
         self._refused: set[str] = set()
         """Keys of files whose own chat template the engine cannot use: loaded once more, they fail but once."""
 
@@ -73,6 +74,7 @@ class LocalEffects:
         try:
             engine = await self.serving.start(plan, progress)
             self._engines.add(engine)
+            self._tell_engines()
             return engine
         except TemplateRefused as error:
             if plan.chat_template or not plan.spare_template:
@@ -94,6 +96,20 @@ class LocalEffects:
 
     async def save(self, engine: Engine, slot: Slot) -> None:
         await self.prompts.save(engine, slot)
+
+    def work(self, engines: int) -> None:
+        self._at_work = engines
+        if engines > 1:
+            self._tell_engines()  # that there is room again is told later: requests come and go quickly
+
+    async def watch(self) -> None:
+        """Look out for who else is busy on our cores, until cancelled, and tell the engines."""
+        await self.neighbours.watch(self._tell_engines)
+
+    def _tell_engines(self) -> None:
+        is_crowded = self._at_work > 1 or self.neighbours.are_in_the_way
+        for engine in self._engines:
+            engine.crowd(is_crowded)
 
     async def find_gpus(self) -> None:
         """Fill in `gpus`. Blocks nobody, takes seconds where there are many."""

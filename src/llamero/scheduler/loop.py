@@ -41,6 +41,8 @@ SAVE_IDLE_S = 10.0
 """How long a slot is idle before it is saved: somebody who goes on sooner needs no file (scheduler §9.6)."""
 SAVE_FRESH_TOKENS = 512
 """Prefilled since it was last saved: for fewer the disk is left alone until the model goes."""
+SHORT_TOKENS = SAVE_FRESH_TOKENS
+"""What the engine copies into its cache in memory, and back, in some milliseconds."""
 UNLOAD_SAVE_S = 5.0
 """For all slots of an engine together: somebody may be waiting for its memory."""
 END_SAVE_S = 1.5
@@ -59,6 +61,9 @@ class Effects(Protocol):
 
     async def save(self, engine: Engine, slot: Slot) -> None:
         """Save what an idle slot holds. Raises nothing."""
+
+    def work(self, engines: int) -> None:
+        """Take note of how many engines have something to do now."""
 
     @property
     def measures(self) -> bool:
@@ -535,6 +540,7 @@ class Scheduler:
         else:
             runner.pool.give_back(lease.seat, time.monotonic())
             self._watch(runner, lease.seat.slot)
+        self._count_work()
         self._notice_quiet()
         if runner.state is not State.READY:
             return
@@ -724,7 +730,7 @@ class Scheduler:
     def _load(self, first: Ticket) -> None:
         """Start an engine for the first of the queue, and for those right behind it whom it suits as well."""
         loads = first.wanted.plan
-        pool = Pool(loads.total_ctx_tokens, loads.seats)
+        pool = Pool(loads.total_ctx_tokens, loads.seats, SHORT_TOKENS if loads.cache_ram_mib else 0)
         runner = Runner(first.wanted, first.model, self._limits.keep_alive_ns, pool)
         self._runners[runner.key] = runner
         for ticket in self._pending.in_order(time.monotonic()):
@@ -821,11 +827,15 @@ class Scheduler:
         lease = Lease(runner, runner.engine, seat, settle, max(0.0, waited_s - load_s), load_s)
         ticket.lease = lease
         ticket.future.set_result(lease)
+        self._count_work()
 
     @staticmethod
     def _refuse(ticket: Ticket, error: LlameroError) -> None:
         if not ticket.future.done():
             ticket.future.set_exception(error)
+
+    def _count_work(self) -> None:
+        self._effects.work(sum(runner.refs > 0 for runner in self._runners.values()))
 
     def _notice_quiet(self) -> None:
         if self._closing and not any(runner.refs for runner in self._runners.values()):

@@ -124,6 +124,7 @@ class Service:
                 program=settings.llama_server,
                 load_timeout_s=settings.load_timeout_s,
                 request_timeout_s=settings.request_timeout_s,
+                minds_others=settings.minds_neighbours,
             ),
             NativeEngines(settings.home),
             PromptCache(self._prefixes),
@@ -204,7 +205,7 @@ class Service:
         self._scheduler.open()
         self._probe = asyncio.create_task(self._look_for_gpus())
         self._preload = asyncio.create_task(self._load_models())
-        watched = self._effects.neighbours.watch() if self._settings.minds_neighbours else asyncio.sleep(0)
+        watched = self._effects.watch() if self._settings.minds_neighbours else asyncio.sleep(0)
         self._watch = asyncio.create_task(watched)
 
     async def _stop(self) -> None:
