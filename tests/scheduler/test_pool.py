@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -61,6 +63,37 @@ def test_a_new_conversation_takes_an_empty_slot_else_the_longest_unused() -> Non
     pool.give_back(other, 3)
     third = seated(pool, trail=(3,), now_s=4)
     assert (third.slot.index, third.common_blocks) == (0, 0)
+
+
+def answered(pool: Pool, tokens: int, now_s: float, **more: Any) -> int:
+    """A request that leaves so much behind in its slot, whose number this is."""
+    seat = seated(pool, now_s=now_s, **more)
+    seat.slot.tokens = tokens
+    pool.give_back(seat, now_s)
+    return seat.slot.index
+
+
+def test_one_short_question_after_another_takes_one_slot() -> None:
+    """Else what they leave in the cache that all share would slow down whoever asks them."""
+    pool = Pool(tokens=1000, seats=3, short_tokens=100)
+    assert [answered(pool, 80, now_s) for now_s in (1, 2, 3)] == [0, 0, 0]
+    assert answered(pool, 300, 4) == 0
+    assert [answered(pool, 80, now_s) for now_s in (5, 6)] == [1, 1], "what is long stays as long as there is room"
+    assert answered(pool, 80, 7, owner="bert") == 2, "and what others have"
+
+
+def test_without_a_copy_elsewhere_every_text_stays_as_long_as_there_is_room() -> None:
+    pool = Pool(tokens=1000, seats=3)
+    assert [answered(pool, 80, now_s) for now_s in (1, 2, 3, 4)] == [0, 1, 2, 0]
+
+
+def test_an_emptied_slot_is_taken_first() -> None:
+    pool = Pool(tokens=1000, seats=2)
+    assert [answered(pool, 80, now_s) for now_s in (1, 2)] == [0, 1]
+    (emptied,) = (slot for slot in pool.idle if slot.index == 1)
+    emptied.empty()
+    assert (emptied.tokens, emptied.fresh_tokens, emptied.trail, emptied.holding) == (0, 0, (), None)
+    assert answered(pool, 80, 3) == 1
 
 
 def test_x101_what_one_owner_left_is_not_for_another() -> None:

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from llamero.scheduler.loop import SAVE_IDLE_S
 from tests.conftest import StartServer
 from tests.running import Server
 
@@ -71,6 +72,24 @@ def test_requests_that_fill_the_pool_together_all_get_their_answer(loaded: Serve
     """Each may fill a third of the pool and a bit: a fourth at a time would make the engine fail all of them."""
     spans = together(loaded, [f"{number}: go on." for number in range(5)], options={"num_predict": 2500, "stop": [","]})
     assert len(spans) == 5
+
+
+@pytest.mark.heavy
+def test_what_nobody_came_back_to_is_cleared_away_for_whoever_writes(loaded: Server) -> None:
+    """It would slow every token down. Whoever comes back later has the prompt read again, and the same answer."""
+    prompts = ["Name five animals.", "Name five colours.", "Name five cities."]
+    options = {"num_predict": 40}
+
+    def cached(prompt: str) -> int:
+        return int(answer(loaded, prompt, options=options, timings=True)[2][-1]["timings"]["cached_tokens"])
+
+    together(loaded, prompts, options=options)
+    together(loaded, prompts, options=options)
+    at_once = min(cached(prompt) for prompt in prompts)
+    time.sleep(SAVE_IDLE_S + 0.5)
+    answer(loaded, "What is the capital of France, and how many people live there?", options=options)
+    later = min(cached(prompt) for prompt in prompts)
+    assert later < at_once
 
 
 @pytest.mark.heavy

@@ -23,12 +23,19 @@ class Slot:
     """Whose prompt it holds: an API key, or nothing while there are none."""
     trail: Trail = ()
     used_at_s: float = 0.0
+    tokens: int = 0
+    """That it holds, as far as answers told; every one of them is looked at for each token of everybody's answers."""
     fresh_tokens: int = 0
     """Prefilled and in no file yet."""
     holding: Any = None
     """What whoever saves prompts must know of this one; the scheduler never looks inside."""
     turns: int = 0
-    """Requests that it has served: while that number stays, so does what it holds."""
+    """How often it may have got something else to hold."""
+
+    def empty(self) -> None:
+        """It holds nothing any more."""
+        self.trail, self.tokens, self.fresh_tokens, self.holding = (), 0, 0, None
+        self.turns += 1
 
 
 @dataclass(eq=False, slots=True)
@@ -46,10 +53,14 @@ class Seat:
 
 @dataclass(slots=True)
 class Pool:
-    """`tokens` is the length of the cache; `seats` the number of requests at a time."""
+    """`tokens` is the length of the cache; `seats` the number of requests at a time.
+
+    Texts of at most `short_tokens` give their slot up easily: the engine keeps a copy of them elsewhere.
+    """
 
     tokens: int
     seats: int
+    short_tokens: int = 0
     _free: list[Slot] = field(init=False)
     _taken: set[Seat] = field(init=False, default_factory=set)
 
@@ -78,11 +89,11 @@ class Pool:
         return bool(self._free) and (not self._taken or self.reserved + tokens <= self.tokens)
 
     def take(self, tokens: int, owner: str, trail: Trail, now_s: float) -> Seat:
-        """The slot of this owner whose text goes the furthest along with the trail; else the longest unused."""
+        """The slot of this owner whose text goes the furthest along with the trail; else one for a new text."""
         mine = [slot for slot in self._free if slot.owner == owner]
         slot = max(mine, key=lambda each: (common(each.trail, trail), -each.used_at_s), default=None)
         if slot is None or not common(slot.trail, trail):
-            slot = min(self._free, key=lambda each: (bool(each.trail), each.used_at_s))
+            slot = self._for_new_text(owner)
         seat = Seat(slot, tokens, common(slot.trail, trail), slot.owner == owner or not slot.used_at_s)
         if not seat.is_shared:
             seat.common_blocks = slot.fresh_tokens = 0
@@ -91,6 +102,14 @@ class Pool:
         self._free.remove(slot)
         self._taken.add(seat)
         return seat
+
+    def _for_new_text(self, owner: str) -> Slot:
+        """The slot that this owner used last, if what it holds is short: whoever asks one short thing after another
+        shall not fill all slots with them. Else an empty slot; else the longest unused."""
+        short = [slot for slot in self._free if slot.owner == owner and 0 < slot.tokens <= self.short_tokens]
+        if short:
+            return max(short, key=lambda slot: slot.used_at_s)
+        return min(self._free, key=lambda slot: (slot.tokens > 0 or bool(slot.trail), slot.used_at_s))
 
     def settle(self, seat: Seat, tokens: int) -> None:
         """What a request really may fill, now that its prompt has been counted."""

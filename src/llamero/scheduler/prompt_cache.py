@@ -29,6 +29,12 @@ MIN_GAIN_TOKENS = 256
 
 MIN_MEASURED_TOKENS = 64
 """A shorter prefill is mostly overhead and says little about speed."""
+MIN_GUESSED_TOKENS = 16
+"""As long as nothing better is known: the speed is more than this says."""
+
+QUICK_PREFILL_S = 1.0
+"""The most that whoever comes back to a conversation may wait, so that everybody else's answers are quicker meanwhile;
+much of it only where a speed is guessed from a few tokens. What takes longer is long enough to have been saved."""
 
 _NEWEST = 0.5
 """How much the last measurement counts in a speed."""
@@ -70,9 +76,16 @@ class PromptCache:
     def learn(self, identity: Identity, usage: Usage) -> None:
         """How quickly this model reads its prompts, seen by an answer."""
         tokens = usage.prompt_tokens - usage.cached_tokens
-        if tokens >= MIN_MEASURED_TOKENS and usage.prompt_ns > 0:
-            known = self._prefill_per_s.get(identity.weights)
+        known = self._prefill_per_s.get(identity.weights)
+        if tokens >= (MIN_MEASURED_TOKENS if known else MIN_GUESSED_TOKENS) and usage.prompt_ns > 0:
             self._prefill_per_s[identity.weights] = _smooth(known, tokens * 1e9 / usage.prompt_ns)
+
+    def can_go(self, slot: Slot) -> bool:
+        """Whether it costs little to empty a slot: what it holds is in a file, or read again in a moment."""
+        if not isinstance(slot.holding, Holding):
+            return False
+        prefill_per_s = self._prefill_per_s.get(slot.holding.identity.weights, 0.0)
+        return slot.fresh_tokens <= prefill_per_s * QUICK_PREFILL_S
 
     # --- restoring -------------------------------------------------------------------------------------------------
 
@@ -143,7 +156,7 @@ class PromptCache:
                 if not idle:
                     raise
                 gone = idle.pop(0)
-                gone.trail, gone.fresh_tokens = (), 0
+                gone.empty()
                 await engine.wire.erase_slot(gone.index)
 
     def _pays(self, match: Match, identity: Identity, held_tokens: int) -> bool:

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
 import logging
 import time
+from collections.abc import Callable
 from typing import Any
 
 from ..engines import Engine, LoadPlan
 from ..errors import EngineError, EngineGone
 from ..scheduler.estimate import token_bytes
 from ..scheduler.facts import facts_of
-from ..scheduler.loop import Lease
+from ..scheduler.loop import SAVE_IDLE_S, Lease
+from ..scheduler.pool import Slot
 from ..scheduler.prompt_cache import MIN_GAIN_TOKENS, Holding, PromptCache
 from ..store.manifests import PROJECTOR
 from ..store.models import Model
@@ -22,6 +25,9 @@ log = logging.getLogger(__name__)
 
 CHARS_PER_TOKEN = 2
 """At least, in any language and vocabulary that a long prompt is likely to be of: half of what English has."""
+
+EMPTY_TIMEOUT_S = 1.0
+"""It takes the engine a moment, unless it is in the middle of a long batch."""
 
 
 class Recall:
@@ -47,18 +53,29 @@ class Recall:
     async def clear_the_way(self) -> None:
         """For a text that must come out the same each time: where in the cache its prompt lies changes last bits, and
         that depends on what idle slots hold. What runs beside it stays (scheduler R-76: one request at a time)."""
+        await self._empty(lambda slot: slot.turns > 0)
+
+    async def make_way(self) -> None:
+        """Empty slots that nobody came back to for a while and that are cheap to fill again: each token in the cache
+        that all slots share slows every answer down, whoever's it is."""
+        since_s = time.monotonic() - SAVE_IDLE_S
+        await self._empty(lambda slot: slot.tokens > 0 and slot.used_at_s < since_s and self._prompts.can_go(slot))
+
+    async def _empty(self, goes: Callable[[Slot], bool]) -> None:
+        """Empty idle slots of the shared cache, as long as the engine does it at once: one that has become busy would
+        do it behind an answer."""
         lease = self._lease
         if lease.seat is None or not lease.engine.plan.pool_tokens:
             return
-        for slot in [slot for slot in lease.runner.pool.idle if slot.turns]:
-            slot.trail, slot.fresh_tokens, slot.holding = (), 0, None
-            try:
-                await lease.engine.wire.erase_slot(slot.index)
-            except EngineGone:
-                raise
-            except EngineError as error:  # a foreign engine may know no such thing
-                log.debug("a slot could not be emptied: %s", error)
-                return
+        try:
+            async with asyncio.timeout(EMPTY_TIMEOUT_S):
+                for slot in filter(goes, lease.runner.pool.idle):
+                    slot.empty()
+                    await lease.engine.wire.erase_slot(slot.index)
+        except EngineGone:
+            raise
+        except (EngineError, TimeoutError) as error:  # a foreign engine may know no such thing
+            log.debug("a slot could not be emptied: %s", error)
 
     async def restore(self, dialogue: Dialogue) -> int:
         """Bring back what is saved of a prompt, if that is worth it. Returns the nanoseconds that it took."""
@@ -85,15 +102,20 @@ class Recall:
     def note(self, dialogue: Dialogue) -> None:
         """What the slot holds when the answer is over, or broken off."""
         seat, usage = self._lease.seat, dialogue.bill.total
-        if seat is None or not usage.prompt_tokens or not isinstance(seat.slot.holding, Holding):
+        if seat is None:
             return
-        slot, held_tokens = seat.slot, usage.prompt_tokens + usage.predicted_tokens
+        if not usage.prompt_tokens:
+            seat.slot.tokens = seat.tokens  # at most: it was broken off
+            return
+        slot, window_tokens = seat.slot, self._lease.engine.plan.ctx_tokens
+        held_tokens = usage.prompt_tokens + usage.predicted_tokens
+        slot.tokens = min(held_tokens, window_tokens)
+        if not isinstance(slot.holding, Holding):
+            return
         self._prompts.learn(slot.holding.identity, usage)
         # a window that was shifted remembers what is gone; a prompt with pictures is not found again by its tokens
-        if held_tokens > self._lease.engine.plan.ctx_tokens or dialogue.image_count:
-            slot.holding, slot.fresh_tokens = dataclasses.replace(slot.holding, tokens=0), 0
-            return
-        slot.holding = dataclasses.replace(slot.holding, tokens=held_tokens)
+        is_lost = held_tokens > window_tokens or dialogue.image_count > 0
+        slot.holding = dataclasses.replace(slot.holding, tokens=0 if is_lost else held_tokens)
         # what was not saved before counts as far as this prompt went on from it
         slot.fresh_tokens = min(slot.fresh_tokens, usage.cached_tokens) + held_tokens - usage.cached_tokens
 

@@ -198,6 +198,7 @@ async def _answer(
         sampling["lora"] = ready.lora
     ready.recall.begin()
     if sampling["cache_prompt"]:
+        await ready.recall.make_way()
         restored_ns = await ready.recall.restore(dialogue)
         ready = replace(ready, delays=replace(ready.delays, restore_ns=restored_ns))
     else:
