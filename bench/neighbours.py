@@ -23,14 +23,16 @@ from .alone import alone
 from .effort import Effort
 from .figures import Figure, ratios
 from .processes import busy
-from .servers import MODEL, bare_engine, our_server, plan_of, side_of
+from .servers import LIBGOMP_SPIN, MODEL, bare_engine, our_server, plan_of, side_of
 from .sides import Answer, Side, user
 from .turns import in_turn
 
 ROUNDS = 4
 TOKENS = 48
-ALL_SPINS = ("300000", SPIN_COUNT)
-"""GOMP_SPINCOUNT: what libgomp's manual gives as its own choice, and ours."""
+THROTTLED = "100"
+ALL_SPINS = (LIBGOMP_SPIN, SPIN_COUNT, THROTTLED)
+"""GOMP_SPINCOUNT: libgomp's own choice, ours where an engine cannot be told who else is busy, and what it has when it
+was told."""
 BUSY = max(1, (os.cpu_count() or 2) // 2)
 TWIN = "twin"
 
@@ -40,11 +42,15 @@ def measure(effort: Effort) -> list[Figure]:
 
 
 def _busy_processes(effort: Effort) -> list[Figure]:
-    with our_server() as server:
-        side = side_of(server)
-        side.chat(user("warm up"), 8)
-        idle, beside = in_turn((0, BUSY), effort.rounds_of(ROUNDS), _decoding(side, effort))
+    with our_server() as server, bare_engine() as bare:
+        sides = (side_of(server), bare)
+        for side in sides:
+            side.chat(user("warm up"), 8)
+        rounds = effort.rounds_of(ROUNDS)
+        ours, theirs = in_turn(sides, rounds, lambda side, i: _decoding(side, effort)(0, i))
+        idle, beside = in_turn((0, BUSY), rounds, _decoding(sides[0], effort))
     return [
+        Figure("decode, idle, ours / bare engine with libgomp's own spin", ratios(ours, theirs), goal=0.98),
         Figure("decode beside one busy process per two cores / idle", ratios(beside, idle), goal=0.3),
         Figure("decode, idle", idle, "tokens/s"),
         Figure("decode, beside", beside, "tokens/s"),
@@ -63,11 +69,12 @@ def _spins(effort: Effort) -> list[Figure]:
         return 0.0
 
     in_turn(ALL_SPINS, effort.rounds_of(ROUNDS), with_spin)
-    theirs, ours = ((spin, speeds[spin, 0]) for spin in ALL_SPINS)
-    figures = [Figure("decode, idle: our spin setting / libgomp's own", ratios(ours[1], theirs[1]), goal=0.98)]
+    idle = speeds[LIBGOMP_SPIN, 0]
+    figures = []
     for spin in ALL_SPINS:
-        share = ratios(speeds[spin, BUSY], speeds[spin, 0])
-        figures.append(Figure(f"bare engine with GOMP_SPINCOUNT={spin}, beside / idle", share))
+        setting = f"bare engine with GOMP_SPINCOUNT={spin}"
+        figures.append(Figure(f"{setting}, beside / idle", ratios(speeds[spin, BUSY], speeds[spin, 0])))
+        figures.append(Figure(f"{setting}, idle / libgomp's own", ratios(speeds[spin, 0], idle)))
     return figures
 
 

@@ -3,14 +3,17 @@
     python -m bench.parallel [rounds]
 
 Default settings against OLLAMA_NUM_PARALLEL=1, each server in its turn, so that only one engine works at a time. The
-first ratio is tokens per second of eight clients together / of one client, the second a lone client with automatic
-slots / with a single one.
+first ratio is tokens per second of eight clients together / of one client, the others decode of a lone client with
+automatic slots / with a single one: before anybody else came, and some seconds behind the eight, when what they left in
+the cache that all slots share has been cleared away.
 """
 
 from __future__ import annotations
 
 import time
 from concurrent.futures import ThreadPoolExecutor
+
+from llamero.scheduler.loop import SAVE_IDLE_S
 
 from .alone import alone
 from .effort import Effort
@@ -22,6 +25,7 @@ from .turns import in_turn
 ROUNDS = 6
 CLIENTS = 8
 TOKENS = 128
+LEFT_ALONE_S = SAVE_IDLE_S + 1.0
 
 
 def speed(side: Side, clients: int, tokens: int, round_: int) -> float:
@@ -37,22 +41,28 @@ def speed(side: Side, clients: int, tokens: int, round_: int) -> float:
     return sum(answer.tokens for answer in answers) / took_s
 
 
+def lone(side: Side, round_: int, tokens: int) -> float:
+    """Decode in tokens per second of somebody who begins another conversation each time."""
+    return side.chat(user(f"Tell a long story about {round_} hills."), tokens).decode_per_s
+
+
 def measure(effort: Effort) -> list[Figure]:
     rounds, tokens = effort.rounds_of(ROUNDS), effort.size(TOKENS, 8)
     with our_server() as automatic, our_server(OLLAMA_NUM_PARALLEL="1") as single:
         sides = (side_of(automatic), side_of(single))
         in_turn(sides, 1, lambda side, i: side.chat(user("warm up"), 8).total_s)
+        several, one = in_turn(sides, rounds, lambda side, i: lone(side, i, tokens))
         alone_per_s, together_per_s = in_turn(
             (1, CLIENTS), rounds, lambda clients, i: speed(sides[0], clients, tokens, i)
         )
-        several, one = in_turn(
-            sides, rounds, lambda side, i: side.chat(user(f"Tell a long story about {i} hills."), tokens).decode_per_s
-        )
+        time.sleep(LEFT_ALONE_S)
+        several_later, one_later = in_turn(sides, rounds, lambda side, i: lone(side, rounds + i, tokens))
     return [
         Figure("eight clients / one, tokens per second", ratios(together_per_s, alone_per_s), goal=1.6),
         Figure("eight clients, all together", together_per_s, "tokens/s"),
         Figure("one client", alone_per_s, "tokens/s"),
         Figure("a lone client, automatic slots / one slot", ratios(several, one), goal=0.98),
+        Figure("the same behind eight others", ratios(several_later, one_later), goal=0.98),
     ]
 
 

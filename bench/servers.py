@@ -14,7 +14,7 @@ from llamero.build.convert import convert_in_child
 from llamero.config import parse_host
 from llamero.engines import LoadPlan
 from llamero.engines.devices import physical_cores, read_memory
-from llamero.engines.llamacpp import SPIN_COUNT, LlamaCpp, LlamaCppSettings
+from llamero.engines.llamacpp import LlamaCpp, LlamaCppSettings
 from llamero.names import ModelName
 from llamero.options import merge_options
 from llamero.registry import starters
@@ -28,6 +28,8 @@ from .wire import Http
 
 MODEL = "smollm2:135m"
 EMBEDDER = "all-minilm:22m"
+LIBGOMP_SPIN = "300000"
+"""GOMP_SPINCOUNT: what libgomp's manual gives as its own choice, and what whoever runs the engine bare has."""
 CACHE = Path(__file__).resolve().parents[1] / ".cache" / "test-models"
 
 
@@ -47,7 +49,8 @@ def _convert(checkpoint: Path, target: Path) -> None:
 
 @contextmanager
 def our_server(**env: str) -> Iterator[Server]:
-    """`ollama serve` with the two models and a new home."""
+    """`ollama serve` with the two models and a new home; but for `env` with default settings."""
+    env = {"LLAMERO_NEIGHBOURS": "1", **env}  # it is off for tests
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder)
         with running(path, linked_copy(models_folder(), path / "models"), port=0, **env) as server:
@@ -69,7 +72,7 @@ def plan_of(model: str) -> LoadPlan:
 
 
 @contextmanager
-def bare_engine(model: str = MODEL, *, spin: str = SPIN_COUNT) -> Iterator[LlamaServer]:
+def bare_engine(model: str = MODEL, *, spin: str = LIBGOMP_SPIN) -> Iterator[LlamaServer]:
     """The engine with the settings that our server gives it, spoken to directly.
 
     It lives on an event loop in a thread of its own: that reads the engine's log, which would stop the engine once

@@ -96,7 +96,7 @@ def long_conversation(turns: int) -> list[dict[str, str]]:
 
 
 def test_n100_old_messages_make_room(server: Server) -> None:
-    """N-100, partly R-62: pictures come with a vision model."""
+    """N-100, and R-62 with T-67, which counts pictures."""
     options = {"num_ctx": 512}
     prompt = rendered(server, long_conversation(20), options=options)
     assert "FIRST RULE" in prompt

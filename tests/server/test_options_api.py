@@ -106,8 +106,20 @@ def test_n83_r10_the_clock_starts_when_the_answer_ends(server: Server) -> None:
     assert 0.8 < time.monotonic() - started < 3
 
 
+@pytest.mark.parametrize("keep_alive", [300, 0.5, "10m", -1, "-1m", "0"])
+def test_r13_keep_alive(server: Server, keep_alive: Any) -> None:
+    assert ask(server, keep_alive=keep_alive, options={"num_predict": 1}).status == 200
+
+
+@pytest.mark.parametrize(("keep_alive", "error"), [("300", "duration"), ("-1", "duration"), (True, "bool")])
+def test_r13_what_is_no_keep_alive(server: Server, keep_alive: Any, error: str) -> None:
+    reply = ask(server, keep_alive=keep_alive)
+    assert reply.status == 400
+    assert error in reply.error
+
+
 def test_n84_r03_another_context_reloads(server: Server) -> None:
-    """N-84, R-03; and partly R-02: sampling options do not."""
+    """N-84, R-03; and R-02: sampling options and a format do not."""
     ask(server, options={"num_ctx": 1024, "num_predict": 1})
     assert context_length(server) == 1024
     ask(server, options={"num_predict": 1})
@@ -115,6 +127,7 @@ def test_n84_r03_another_context_reloads(server: Server) -> None:
     before = server.engines()
     for options in ({"temperature": 0.1}, {"stop": ["x"]}, {"seed": 3}):
         ask(server, options={**options, "num_predict": 1})
+    ask(server, format="json", options={"num_predict": 1})
     assert server.engines() == before
 
 
@@ -152,7 +165,7 @@ def test_n103_top_logprobs_out_of_range(empty_server: Server) -> None:
 @pytest.mark.parametrize("path", ["/api/generate", "/api/chat"])
 @pytest.mark.parametrize("stream", [True, False])
 def test_n104_n105_logprobs(server: Server, path: str, stream: bool) -> None:
-    """N-104 one entry per token, N-105 alternatives in falling order."""
+    """N-104 one entry per token, N-105 alternatives in falling order. With the one before, R-57."""
     question = {"prompt": "hi"} if path.endswith("generate") else {"messages": [{"role": "user", "content": "hi"}]}
     body = {"model": M, **question, "stream": stream, "options": {"num_predict": 6, "temperature": 0}}
     lines = server.post(path, {**body, "logprobs": True}).lines()

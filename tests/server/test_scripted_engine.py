@@ -5,6 +5,7 @@ Partly N-93, partly N-94, partly N-96, partly N-97: models that do it by themsel
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 from collections.abc import Callable
@@ -90,6 +91,19 @@ def test_a_thinking_model_is_told_to_think_unless_it_is_told_not_to(scripted: Sc
         server.post("/api/chat", {**ASK, "think": think})
     told = [body["chat_template_kwargs"] for body in chat_bodies(tmp_path)]
     assert told == [{"enable_thinking": True}, {"enable_thinking": False}, {"enable_thinking": True}]
+
+
+def test_r72_tool_calls_of_the_engine_are_joined_and_what_is_no_json_is_shown(scripted: Scripted) -> None:
+    """R-72: fragments of two calls by their index; a call is sent when the next one begins."""
+    fragments = [call(0, '{"a"', name="f", id="c0"), call(0, ":1}"), call(1, "{", name="g", id="c1"), call(1, "oops")]
+    server = scripted([*fragments, END])
+    with server.streaming("/api/chat", {**ASK, "tools": [TOOL]}) as response:
+        assert response.status == 200
+        messages = [json.loads(line)["message"] for line in response]
+    calls = [call for message in messages for call in message.get("tool_calls", ())]
+    assert [(each["function"]["name"], each["function"]["arguments"]) for each in calls] == [("f", {"a": 1})]
+    assert "".join(message["content"] for message in messages) == "g{oops"
+    assert "tool_calls" in messages[0]
 
 
 def test_tool_calls_arrive_complete_and_once(scripted: Scripted, tmp_path: Path) -> None:
