@@ -15,8 +15,8 @@ from llamero.engines import Endpoint, LoadPlan
 from llamero.engines.llamacpp import arguments
 from llamero.errors import Busy, EngineError, LoadFailed, OutOfMemory, RanOutOfMemory
 from llamero.options import OPTIONS
-from llamero.scheduler.loop import Claim
 from llamero.scheduler.plan import max_loaded
+from llamero.scheduler.runner import Claim
 from tests.scheduler.world import GIB, RAM_GIB, START_NS, Client, World, opened
 
 BUSY = "server busy, please try again.  maximum pending requests exceeded"
@@ -231,7 +231,7 @@ async def test_an_idle_engine_is_loaded_again_with_a_thread_for_each_core_that_i
 
 
 async def test_an_engine_that_was_slow_to_load_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("llamero.scheduler.loop.QUICK_LOAD_S", 0.01)
+    monkeypatch.setattr("llamero.scheduler.runner.QUICK_LOAD_S", 0.01)
     async with opened(cores=4, hold_loads=True) as world:
         first = world.send("a")
         await world.settle()

@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 
 from llamero.durations import SECOND
-from llamero.scheduler.loop import END_SAVE_S, SAVE_FRESH_TOKENS, SAVE_IDLE_S, UNLOAD_SAVE_S, Claim
+from llamero.scheduler.loop import END_SAVE_S, SAVE_FRESH_TOKENS, SAVE_IDLE_S, UNLOAD_SAVE_S
 from llamero.scheduler.pool import Slot
+from llamero.scheduler.runner import Claim
 from tests.scheduler.world import Client, World, opened
 
 TALK = Claim(tokens=10, trail=(1, 2))

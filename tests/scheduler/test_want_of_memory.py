@@ -18,9 +18,10 @@ from llamero.errors import EngineError, OutOfMemory, RanOutOfMemory
 from llamero.options import merge_options
 from llamero.scheduler.effects import LocalEffects
 from llamero.scheduler.facts import ModelFacts
-from llamero.scheduler.loop import Lease, Limits, Scheduler
+from llamero.scheduler.loop import Limits, Scheduler
 from llamero.scheduler.plan import Defaults, want
 from llamero.scheduler.prompt_cache import PromptCache
+from llamero.scheduler.runner import Lease
 from llamero.store.prefixes import Prefixes
 from tests.engines.starting import eventually, fake_settings
 from tests.fake_llama_server import read_record

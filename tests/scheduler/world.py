@@ -24,9 +24,10 @@ from llamero.engines.wire import Wire
 from llamero.errors import LlameroError
 from llamero.options import merge_options
 from llamero.scheduler.facts import ModelFacts
-from llamero.scheduler.loop import NOTHING_CLAIMED, Claim, Lease, Limits, Scheduler
+from llamero.scheduler.loop import Limits, Scheduler
 from llamero.scheduler.plan import Defaults, Machine, Wanted, want
 from llamero.scheduler.pool import Slot
+from llamero.scheduler.runner import NOTHING_CLAIMED, Claim, Lease
 from llamero.scheduler.shape import Shape
 
 GIB = 2**30

@@ -1,7 +1,7 @@
 """The scheduler: one task owns every loaded model and everybody who waits for one.
 
-Whoever needs a model asks for a lease; the task reads events (`_Asked`, `_GaveUp`, `_Released`, `_Loaded`, ...) one at
-a time, changes its tables and calls out through `Effects`, whose results come back as events. No locks, no polling.
+Whoever needs a model asks for a lease; the task reads `events` one at a time, changes its tables and calls out through
+`Effects`, whose results come back as events. No locks, no polling.
 What to load and whom to evict is computed in `plan.py`. Source: scheduler §3, §4, §6, §7, §11.
 """
 
@@ -14,8 +14,7 @@ import time
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field, replace
-from enum import Enum, auto
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Protocol, TypeVar
 
@@ -23,19 +22,18 @@ from ..durations import FOREVER, SECOND
 from ..engines import Engine, MemoryUse, Progress
 from ..engines.process import describe_exit
 from ..errors import Busy, Cancelled, LlameroError, OutOfMemory, RanOutOfMemory
-from . import plan
+from . import events, plan
 from .line import Line
 from .plan import Machine, Wanted
-from .pool import Pool, Seat, Slot, Trail
+from .pool import Pool, Slot
+from .runner import NOTHING_CLAIMED, Claim, Lease, Runner, State, Ticket
+from .views import LoadingView, RunnerView, Snapshot, WaitingView
 
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
 STOPPING = "the server is stopping"
-
-QUICK_LOAD_S = 1.0
-"""A load that took no longer may be done again to suit what other programs leave of the machine."""
 
 SAVE_IDLE_S = 10.0
 """How long a slot is idle before it is saved: somebody who goes on sooner needs no file (scheduler §9.6)."""
@@ -91,265 +89,13 @@ class Limits:
     keep_alive_ns: int
 
 
-class State(Enum):
-    LOADING = auto()
-    READY = auto()
-    STOPPING = auto()
-
-
-@dataclass(eq=False, slots=True)
-class Runner:
-    """Our record of one engine. Compared by identity: a replaced runner's late events must not touch its successor."""
-
-    wanted: Wanted
-    model: Any
-    """Whatever the caller wants to be shown for it; the scheduler never looks inside."""
-    keep_alive_ns: int
-    pool: Pool
-    visitors: int = 0
-    """Requests that take no slot."""
-    state: State = State.LOADING
-    engine: Engine | None = None
-    waiting: Line[Ticket] = field(default_factory=Line)
-    expires_at_ns: int | None = None
-    """None until it was idle for the first time."""
-    progress: float = 0.0
-    load_began_s: float = 0.0
-    load_ended_s: float = 0.0
-    loading: asyncio.Task[Engine] | None = None
-    cancel_timer: Callable[[], None] | None = None
-    cancel_saves: dict[int, Callable[[], None]] = field(default_factory=dict)
-    """By slot: the timers of those that will be saved when they stay idle."""
-
-    @property
-    def key(self) -> str:
-        return self.wanted.plan.key
-
-    @property
-    def refs(self) -> int:
-        """Requests that use it now."""
-        return self.pool.taken_seats + self.visitors
-
-    @property
-    def seat_tokens(self) -> int:
-        """The most that one request can fill."""
-        return self.wanted.plan.seat_tokens
-
-    @property
-    def usable(self) -> bool:
-        return self.state is State.READY and self.engine is not None and self.engine.alive
-
-    def serves(self, wanted: Wanted) -> bool:
-        """Whether it suits a request now, or will as soon as it is loaded."""
-        if not (self.usable or self.state is State.LOADING) or plan.must_reload(self.wanted, wanted):
-            return False
-        return not (self.is_quick_to_load and plan.has_wrong_threads(self.wanted, wanted))
-
-    @property
-    def is_quick_to_load(self) -> bool:
-        """Whether nobody uses it, and to load it again takes no longer than people notice."""
-        is_idle = self.state is State.READY and not self.refs and not self.waiting
-        return is_idle and self.load_ended_s - self.load_began_s <= QUICK_LOAD_S
-
-
-@dataclass(frozen=True, slots=True)
-class Claim:
-    """What a request says of itself to those who share an engine with it."""
-
-    tokens: int = 0
-    """Of the KV cache that it may fill, its prompt and its answer; 0: its whole window."""
-    party: str = ""
-    """Who takes turns with whom: an API key, or an address while there are none."""
-    owner: str = ""
-    """Whose prompts may be gone on from: an API key, or nothing while there are none."""
-    is_batch: bool = False
-    """Whether it gives way to everybody who waits at a screen."""
-    trail: Trail = ()
-    visits: bool = False
-    """It asks for nothing that takes a slot, and waits for none."""
-
-
-NOTHING_CLAIMED = Claim()
-
-
-@dataclass(eq=False, slots=True)
-class Ticket:
-    """One request's wish for a model, until it is granted, refused or given up."""
-
-    wanted: Wanted
-    model: Any
-    keep_alive_ns: int | None
-    claim: Claim
-    future: asyncio.Future[Lease]
-    asked_at_s: float
-    lease: Lease | None = None
-
-    @property
-    def party(self) -> str:
-        return self.claim.party
-
-    @property
-    def is_batch(self) -> bool:
-        return self.claim.is_batch
-
-
-@dataclass(frozen=True, eq=False, slots=True)
-class Lease:
-    """The right to use a loaded engine until it is released."""
-
-    runner: Runner
-    engine: Engine
-    seat: Seat | None
-    """None for a visit."""
-    settle: Callable[[int], None]
-    """Say how many tokens the request may fill, once its prompt is counted: others may have the rest."""
-    queued_s: float = 0.0
-    """Waited for a slot, for the loader, for room: for everything but this engine's load."""
-    load_s: float = 0.0
-    """Waited for this engine's load."""
-
-
-@dataclass(frozen=True, slots=True)
-class RunnerView:
-    """What `/api/ps` shows of a loaded model."""
-
-    model: Any
-    wanted: Wanted
-    memory: MemoryUse
-    expires_at_ns: int
-
-
-@dataclass(frozen=True, slots=True)
-class LoadingView:
-    model: Any
-    progress: float
-
-
-@dataclass(frozen=True, slots=True)
-class WaitingView:
-    """Somebody who waits for the loader, or for a slot of a loaded engine."""
-
-    position: int
-    """In that line, from 1."""
-    model: Any
-    waiting_ms: int
-
-
-@dataclass(frozen=True, slots=True)
-class Snapshot:
-    loaded: tuple[RunnerView, ...]
-    loading: tuple[LoadingView, ...]
-    queue: tuple[WaitingView, ...]
-
-
-# --- events --------------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class _Asked:
-    ticket: Ticket
-
-
-@dataclass(frozen=True, slots=True)
-class _GaveUp:
-    ticket: Ticket
-
-
-@dataclass(frozen=True, slots=True)
-class _Released:
-    lease: Lease
-
-
-@dataclass(frozen=True, slots=True)
-class _Settled:
-    lease: Lease
-    tokens: int
-
-
-@dataclass(frozen=True, slots=True)
-class _Loaded:
-    runner: Runner
-    engine: Engine
-
-
-@dataclass(frozen=True, slots=True)
-class _LoadFailed:
-    runner: Runner
-    error: LlameroError
-
-
-@dataclass(frozen=True, slots=True)
-class _Expired:
-    runner: Runner
-
-
-@dataclass(frozen=True, slots=True)
-class _SaveDue:
-    runner: Runner
-    slot: Slot
-
-
-@dataclass(frozen=True, slots=True)
-class _Died:
-    runner: Runner
-
-
-@dataclass(frozen=True, slots=True)
-class _Stopped:
-    runner: Runner
-
-
-@dataclass(frozen=True, slots=True)
-class _Measured:
-    """What `Effects.machine` tells is up to date."""
-
-
-@dataclass(frozen=True, slots=True)
-class _RanOut:
-    """A request was broken off for want of memory."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Unload:
-    key: str
-
-
-@dataclass(frozen=True, slots=True)
-class _Close:
-    """Take nothing on any more."""
-
-
-@dataclass(frozen=True, slots=True)
-class _End:
-    """Stop every engine, also those in use."""
-
-
-_Event = (
-    _Asked
-    | _GaveUp
-    | _Released
-    | _Settled
-    | _Loaded
-    | _LoadFailed
-    | _Expired
-    | _SaveDue
-    | _Died
-    | _Stopped
-    | _Measured
-    | _RanOut
-    | _Unload
-    | _Close
-    | _End
-)
-
-
 class Scheduler:
     """Start it with `open`, end it with `close`; in between use `lease`, `unload` and `snapshot`."""
 
     def __init__(self, effects: Effects, limits: Limits) -> None:
         self._effects = effects
         self._limits = limits
-        self._events: asyncio.Queue[_Event] = asyncio.Queue()
+        self._events: asyncio.Queue[events.Event] = asyncio.Queue()
         self._runners: dict[str, Runner] = {}
         self._pending: Line[Ticket] = Line()
         """Those who wait for the loader, which serves the first of them."""
@@ -376,10 +122,10 @@ class Scheduler:
         """Refuse everybody who waits, give running requests `timeout_s`, then end every engine. Safe to call twice."""
         if self._main is None or self._main.done():
             return
-        self._events.put_nowait(_Close())
+        self._events.put_nowait(events.Close())
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self._quiet.wait(), timeout_s)
-        self._events.put_nowait(_End())
+        self._events.put_nowait(events.End())
         await self._main
 
     @asynccontextmanager
@@ -394,23 +140,23 @@ class Scheduler:
             raise Busy(STOPPING)
         future: asyncio.Future[Lease] = asyncio.get_running_loop().create_future()
         ticket = Ticket(wanted, model, keep_alive_ns, claim, future, time.monotonic())
-        self._events.put_nowait(_Asked(ticket))
+        self._events.put_nowait(events.Asked(ticket))
         try:
             lease = await ticket.future
         except asyncio.CancelledError:
-            self._events.put_nowait(_GaveUp(ticket))
+            self._events.put_nowait(events.GaveUp(ticket))
             raise
         try:
             yield lease
         except RanOutOfMemory:
-            self._events.put_nowait(_RanOut())
+            self._events.put_nowait(events.RanOut())
             raise
         finally:
-            self._events.put_nowait(_Released(lease))
+            self._events.put_nowait(events.Released(lease))
 
     def unload(self, key: str) -> None:
         """Stop a model as soon as nobody uses it. Nothing happens when it is not loaded."""
-        self._events.put_nowait(_Unload(key))
+        self._events.put_nowait(events.Unload(key))
 
     def snapshot(self) -> Snapshot:
         """What is loaded, loading and waited for: to be shown, never to decide by."""
@@ -442,44 +188,44 @@ class Scheduler:
             except Exception:
                 log.exception("scheduler: an event was not handled: %r", type(event).__name__)
 
-    def _handle(self, event: _Event) -> None:
+    def _handle(self, event: events.Event) -> None:
         match event:
-            case _Asked(ticket):
+            case events.Asked(ticket):
                 self._on_asked(ticket)
-            case _GaveUp(ticket):
+            case events.GaveUp(ticket):
                 self._on_gave_up(ticket)
-            case _Released(lease):
+            case events.Released(lease):
                 self._on_released(lease)
-            case _Settled(lease, tokens):
+            case events.Settled(lease, tokens):
                 self._on_settled(lease, tokens)
-            case _Loaded(runner, engine):
+            case events.Loaded(runner, engine):
                 self._on_loaded(runner, engine)
-            case _LoadFailed(runner, error):
+            case events.LoadFailed(runner, error):
                 self._on_load_failed(runner, error)
-            case _Expired(runner):
+            case events.Expired(runner):
                 if runner.state is State.READY and runner.refs == 0:  # else somebody was quicker
                     self._stop(runner)
-            case _SaveDue(runner, slot):
+            case events.SaveDue(runner, slot):
                 self._on_save_due(runner, slot)
-            case _Died(runner):
+            case events.Died(runner):
                 self._on_died(runner)
-            case _Stopped(runner):
+            case events.Stopped(runner):
                 self._forget(runner)
                 self._is_measured = False
                 self._advance()
-            case _Measured():
+            case events.Measured():
                 self._measuring, self._is_measured = None, True
                 self._advance()
-            case _RanOut():
+            case events.RanOut():
                 for runner in list(self._runners.values()):
                     if runner.state is State.READY:
                         self._retire(runner)
-            case _Unload(key):
+            case events.Unload(key):
                 if (found := self._runners.get(key)) is not None:
                     self._retire(found)
-            case _Close():
+            case events.Close():
                 self._on_close()
-            case _End():
+            case events.End():
                 self._ending = True
                 for runner in self._runners.values():
                     if runner.state is not State.STOPPING:
@@ -579,7 +325,7 @@ class Scheduler:
     def _watch(self, runner: Runner, slot: Slot) -> None:
         """A slot has become idle: if it stays so, what it holds is saved."""
         if slot.fresh_tokens >= SAVE_FRESH_TOKENS and runner.state is State.READY:
-            due = partial(self._events.put_nowait, _SaveDue(runner, slot))
+            due = partial(self._events.put_nowait, events.SaveDue(runner, slot))
             runner.cancel_saves[slot.index] = self._effects.call_later(SAVE_IDLE_S, due)
 
     def _on_save_due(self, runner: Runner, slot: Slot) -> None:
@@ -593,7 +339,7 @@ class Scheduler:
             self._stop(runner)
         elif runner.keep_alive_ns < FOREVER:
             runner.cancel_timer = self._effects.call_later(
-                runner.keep_alive_ns / SECOND, lambda: self._events.put_nowait(_Expired(runner))
+                runner.keep_alive_ns / SECOND, lambda: self._events.put_nowait(events.Expired(runner))
             )
 
     def _on_loaded(self, runner: Runner, engine: Engine) -> None:
@@ -605,7 +351,7 @@ class Scheduler:
             return
         runner.state = State.READY
         runner.progress = 1.0
-        engine.exited.add_done_callback(lambda _: self._events.put_nowait(_Died(runner)))
+        engine.exited.add_done_callback(lambda _: self._events.put_nowait(events.Died(runner)))
         self._serve(runner)
         self._rest(runner)
         self._advance()
@@ -725,7 +471,7 @@ class Scheduler:
 
     def _measure(self) -> None:
         self._measuring = self._spawn(self._effects.measure(self._used()), "measure")
-        self._measuring.add_done_callback(lambda task: self._events.put_nowait(_Measured()))
+        self._measuring.add_done_callback(lambda task: self._events.put_nowait(events.Measured()))
 
     def _load(self, first: Ticket) -> None:
         """Start an engine for the first of the queue, and for those right behind it whom it suits as well."""
@@ -752,12 +498,12 @@ class Scheduler:
         """What became of a load. It is read off the task, since one that is cancelled before it began runs no code."""
         error = Cancelled() if task.cancelled() else task.exception()
         if error is None:
-            self._events.put_nowait(_Loaded(runner, task.result()))
+            self._events.put_nowait(events.Loaded(runner, task.result()))
             return
         if not isinstance(error, LlameroError):
             log.error("loading failed unexpectedly", exc_info=error)
             error = LlameroError(f"loading failed: {error}")
-        self._events.put_nowait(_LoadFailed(runner, error))
+        self._events.put_nowait(events.LoadFailed(runner, error))
 
     def _retire_one(self) -> None:
         if self._victim is not None and self._victim.keep_alive_ns == 0:
@@ -801,7 +547,7 @@ class Scheduler:
     def _report_stop(self, runner: Runner, task: asyncio.Task[None]) -> None:
         if not task.cancelled() and (error := task.exception()) is not None:
             log.error("stopping an engine failed model=%s", runner.wanted.plan.model.name, exc_info=error)
-        self._events.put_nowait(_Stopped(runner))
+        self._events.put_nowait(events.Stopped(runner))
 
     # --- small steps -----------------------------------------------------------------------------------------------
 
@@ -822,7 +568,7 @@ class Scheduler:
         load_s = max(0.0, runner.load_ended_s - max(runner.load_began_s, ticket.asked_at_s))
 
         def settle(tokens: int) -> None:
-            self._events.put_nowait(_Settled(lease, tokens))
+            self._events.put_nowait(events.Settled(lease, tokens))
 
         lease = Lease(runner, runner.engine, seat, settle, max(0.0, waited_s - load_s), load_s)
         ticket.lease = lease

@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 
 from ..messages import ChatRequest, GenerateRequest, GenerationRequest, Message, Request
-from ..scheduler.loop import Claim
+from ..scheduler.runner import Claim
 from ..store.models import Model
 from .caller import caller
 

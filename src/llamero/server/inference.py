@@ -38,8 +38,9 @@ from ..names import ModelName, split_source
 from ..options import merge_options, read_options
 from ..scheduler.effects import LocalEffects
 from ..scheduler.facts import facts_of
-from ..scheduler.loop import Claim, Scheduler
+from ..scheduler.loop import Scheduler
 from ..scheduler.plan import Defaults, want
+from ..scheduler.runner import Claim
 from ..scheduler.speculation import UNGUESSED_TOKENS
 from ..scheduler.speeds import Speeds
 from ..store import Store

@@ -13,9 +13,10 @@ from ..engines import Engine, LoadPlan
 from ..errors import EngineError, EngineGone
 from ..scheduler.estimate import token_bytes
 from ..scheduler.facts import facts_of
-from ..scheduler.loop import SAVE_IDLE_S, Lease
+from ..scheduler.loop import SAVE_IDLE_S
 from ..scheduler.pool import Slot
 from ..scheduler.prompt_cache import MIN_GAIN_TOKENS, Holding, PromptCache
+from ..scheduler.runner import Lease
 from ..store.manifests import PROJECTOR
 from ..store.models import Model
 from ..store.prefixes import Identity
