@@ -4,7 +4,8 @@
 
 The kernel says what the server's process took; engine and clients are other processes. A round asks for short answers
 and for long ones: what the long ones took more, per token that they had more, is the cost of a token, without that of
-a request. The streams really run at once, with a slot for each, or there is no figure.
+a request. The streams really run at once, with a slot for each, or there is no figure. They pass through a process that
+does nothing but copy their bytes: what that takes is the least that they could cost anywhere.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from .clients import many_clients, most_at_once
 from .effort import Effort
 from .figures import Figure, failed
 from .processes import cpu_s
+from .relay import Relay, relayed
 from .servers import MODEL, our_server
 from .wire import Failed
 
@@ -38,6 +40,7 @@ class Spent:
     """Streams that there were at the same time."""
     server_s: float
     engine_s: float
+    relay_s: float = 0.0
 
     @property
     def server_us(self) -> float:
@@ -48,6 +51,10 @@ class Spent:
     def engine_us(self) -> float:
         return 1e6 * self.engine_s / self.tokens
 
+    @property
+    def relay_us(self) -> float:
+        return 1e6 * self.relay_s / self.tokens
+
     def beyond(self, less: Spent) -> Spent:
         """What the tokens took that these are more than those of another run. Raises Failed when they are not."""
         if self.tokens <= less.tokens:
@@ -57,6 +64,7 @@ class Spent:
             at_once=self.at_once,
             server_s=self.server_s - less.server_s,
             engine_s=self.engine_s - less.engine_s,
+            relay_s=self.relay_s - less.relay_s,
         )
 
 
@@ -70,11 +78,11 @@ def _with_streams(effort: Effort, streams: int) -> list[Figure]:
     long = effort.size(LONG_TOKENS, 2 * SHORT_TOKENS)
     runs = []
     try:
-        with our_server(**settings) as server:
-            spend(server, streams, SHORT_TOKENS, 0)
+        with our_server(**settings) as server, relayed(server.port) as relay:
+            spend(server, relay, streams, SHORT_TOKENS, 0)
             for i in range(effort.rounds_of(ROUNDS)):
-                less = spend(server, streams, SHORT_TOKENS, 2 * i + 1)
-                more = spend(server, streams, long, 2 * i + 2)
+                less = spend(server, relay, streams, SHORT_TOKENS, 2 * i + 1)
+                more = spend(server, relay, streams, long, 2 * i + 2)
                 if more.at_once < streams:
                     raise Failed(f"only {more.at_once} of {streams} streams ran at once")
                 runs.append((less, more, more.beyond(less)))
@@ -88,21 +96,27 @@ def _with_streams(effort: Effort, streams: int) -> list[Figure]:
             "µs",
             better="less",
         ),
+        Figure(f"{name}, to copy its bytes", tuple(beyond.relay_us for _, _, beyond in runs), "µs", better="less"),
         Figure(f"{name}, of the engine", tuple(beyond.engine_us for _, _, beyond in runs), "µs", better="less"),
     ]
 
 
-def spend(server: Server, streams: int, tokens: int, seed: int) -> Spent:
+def spend(server: Server, relay: Relay, streams: int, tokens: int, seed: int) -> Spent:
     """Stream so many answers. Raises Failed when one of them fails."""
     engines = server.engines()
-    before_s = cpu_s(server.process.pid), sum(map(cpu_s, engines))
-    seen = many_clients(server.url, MODEL, streams, tokens, seed)
-    after_s = cpu_s(server.process.pid), sum(map(cpu_s, engines))
+
+    def taken() -> tuple[float, float, float]:
+        return cpu_s(server.process.pid), sum(map(cpu_s, engines)), cpu_s(relay.pid)
+
+    before_s = taken()
+    seen = many_clients(relay.url, MODEL, streams, tokens, seed)
+    after_s = taken()
     return Spent(
         tokens=sum(stream.tokens for stream in seen),
         at_once=most_at_once(seen),
         server_s=after_s[0] - before_s[0],
         engine_s=after_s[1] - before_s[1],
+        relay_s=after_s[2] - before_s[2],
     )
 
 
