@@ -62,39 +62,50 @@ def passed(neighbours: Neighbours, proc: FakeProc, *spans: tuple[float, float, f
 
 def test_what_we_and_our_engines_do_is_no_neighbour(proc: FakeProc) -> None:
     neighbours = Neighbours(lambda: [ENGINE], proc.folder)
-    passed(neighbours, proc, *[(1.0, 0.25, 0.75)] * 12)
+    passed(neighbours, proc, *[(1.0, 0.25, 0.75)] * 120)
     assert neighbours.busy_cores == pytest.approx((0, 0), abs=0.05)
 
 
 def test_what_others_do_is_told_in_cores(proc: FakeProc) -> None:
     neighbours = Neighbours(lambda: [ENGINE], proc.folder)
-    passed(neighbours, proc, *[(1.25, 0.25, 0.5)] * 12)
+    passed(neighbours, proc, *[(1.25, 0.25, 0.5)] * 120)
     assert neighbours.busy_cores == pytest.approx((1, 1), abs=0.05)
 
 
-def test_who_has_just_come_is_not_there_to_stay_and_who_has_just_gone_may_come_back(proc: FakeProc) -> None:
-    neighbours = Neighbours(list, proc.folder)
-    passed(neighbours, proc, *[(0.0, 0, 0)] * 12, *[(0.5, 0, 0)] * 2)
-    assert neighbours.busy_cores == pytest.approx((0.2, 1), abs=0.05)
-    passed(neighbours, proc, *[(0.5, 0, 0)] * 12)
-    assert neighbours.busy_cores == pytest.approx((1, 1), abs=0.05)
+MINUTE = 120
+"""In halves of a second."""
 
 
 @pytest.mark.parametrize(
-    ("spans", "in_the_way"),
+    ("spans", "cores"),
+    [
+        pytest.param([(0.0, 0, 0)] * MINUTE + [(0.5, 0, 0)] * 40, (0, 1), id="for twenty seconds"),
+        pytest.param([(0.5, 0, 0)] * (MINUTE + 2), (1, 1), id="for a minute"),
+        pytest.param([(0.5, 0, 0)] * MINUTE + [(0.0, 0, 0)] * 12, (0, 0), id="gone for six seconds"),
+    ],
+)
+def test_who_stays_and_who_has_gone(
+    proc: FakeProc, spans: list[tuple[float, float, float]], cores: tuple[float, float]
+) -> None:
+    neighbours = Neighbours(list, proc.folder)
+    passed(neighbours, proc, *spans)
+    assert neighbours.busy_cores == pytest.approx(cores, abs=0.05)
+
+
+@pytest.mark.parametrize(
+    ("spans", "busy"),
     [
         pytest.param([(0.2, 0.2, 0)] * 4, False, id="we are busy"),
         pytest.param([(0.15, 0, 0)] * 12, False, id="somebody reads along"),
         pytest.param([(0, 0, 0)] * 3 + [(0.3, 0, 0)], True, id="somebody began half a second ago"),
-        pytest.param([(0.5, 0, 0)] * 3 + [(0, 0, 0)] * 3, True, id="and has just ended"),
-        pytest.param([(0.5, 0, 0)] * 3 + [(0, 0, 0)] * 6, False, id="and is gone"),
+        pytest.param([(0.5, 0, 0)] * 3 + [(0, 0, 0)], False, id="and has ended since"),
         pytest.param([], False, id="nothing is known yet"),
     ],
 )
-def test_who_is_in_the_way(proc: FakeProc, spans: list[tuple[float, float, float]], in_the_way: bool) -> None:
+def test_who_is_busy_now(proc: FakeProc, spans: list[tuple[float, float, float]], busy: bool) -> None:
     neighbours = Neighbours(lambda: [ENGINE], proc.folder)
     passed(neighbours, proc, *spans)
-    assert neighbours.are_in_the_way is in_the_way
+    assert neighbours.are_busy is busy
 
 
 def test_an_engine_that_ended_is_not_taken_for_a_neighbour(proc: FakeProc) -> None:
@@ -121,8 +132,8 @@ def test_a_real_busy_process_is_seen() -> None:
         for _ in range(6):
             neighbours.sample()
             time.sleep(0.2)
-        assert neighbours.busy_cores[0] > 0.3
-        assert neighbours.are_in_the_way
+        assert neighbours.busy_cores[1] > 0.3
+        assert neighbours.are_busy
     finally:
         process.kill()
         process.wait()

@@ -81,6 +81,8 @@ def probes(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Cards]:
 class Ended:
     """An engine that is about to end."""
 
+    pid = 0
+
     memory = MemoryUse(GIB, GIB, gpus=(("CUDA0", 8 * GIB),))
 
     async def stop(self) -> None:

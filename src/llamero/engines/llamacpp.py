@@ -75,6 +75,12 @@ REQUEST_REFUSED = ("send_error", "got exception", "llg error")
 
 TEMPLATE_REFUSED = "chat template parsing error"
 
+SLOTS_MADE = "context checkpoints"
+"""In the last line that the engine prints before it tries out the chat template of the model."""
+
+TEMPLATE_TIMEOUT_S = 2.0
+"""Of silence behind that line: templates take milliseconds, and one that takes longer may never end (security §5)."""
+
 RECOVERABLE = "retrying without pipeline parallelism"
 
 _LOG_PREFIX = re.compile(r"^\d+\.\d\d\.\d{3}\.\d{3} ([A-Z]) ")
@@ -127,6 +133,7 @@ class LlamaCpp:
         self._process: Process | None = None
         self._errors: list[str] = []
         self._refuses_template = False
+        self._has_slots = False
         self._is_ready = False
         self._is_crowded = False
         files = (plan.model, plan.draft_model or plan.model, *plan.projectors, *plan.all_adapters)
@@ -240,6 +247,7 @@ class LlamaCpp:
         log.debug("engine pid=%d %s", self.pid, line)
         self._report.feed(line)
         self._refuses_template = self._refuses_template or TEMPLATE_REFUSED in line
+        self._has_slots = self._has_slots or SLOTS_MADE in line
         if speculation.REFUSED in line:
             log.warning("%s is loaded without speculation: %s", self.plan.model.name, _LOG_PREFIX.sub("", line))
             self.plan = self.plan.undrafted
@@ -272,6 +280,8 @@ class LlamaCpp:
                 progress(min(0.99, taken_bytes / max(1, self._file_bytes)))
             if self._errors and says_out_of_memory(self._errors[-1]) and now_s - heard_s > OUT_OF_MEMORY_S:
                 raise self._failure("the model does not fit into memory", ": ")
+            if self._has_slots and now_s - process.last_output_s > TEMPLATE_TIMEOUT_S:
+                raise TemplateRefused(f"the chat template took longer than {TEMPLATE_TIMEOUT_S:g} s")
             if self._settings.load_timeout_s is not None and now_s - heard_s > self._settings.load_timeout_s:
                 raise self._failure("timed out waiting for llama-server to start", " - ")
             await asyncio.sleep(POLL_QUICK_S if now_s - started_s < QUICK_POLLS_FOR_S else POLL_SLOW_S)

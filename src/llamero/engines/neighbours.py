@@ -1,8 +1,8 @@
 """How many of our cores other programs keep busy. Only Linux tells; elsewhere nobody is ever seen.
 
 An engine whose threads wait for one another loses most of its speed when one of them shares its core with somebody
-else. It is told at once, and spins less; and when they stay, a thread for each core that is left is the best
-(bench/README.md).
+else. It is told when that happens (`waits`), and spins less; when they stay, it gets a thread for each core that is
+left (bench/README.md).
 """
 
 from __future__ import annotations
@@ -15,14 +15,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 PAUSE_S = 0.25
-RECENT = 4
-SAMPLES = 20
-"""Of looks: the last second, and five. Who is busy in both is there to stay; who is in neither has gone."""
-MOMENT = 2
-AFTERWARDS = 8
+MOMENT, RECENT, SPAN, SPANS = 2, 4, 20, 12
+"""In looks: half a second, a second, five; and a minute in fives. Who was busy in all of that is there to stay, and who
+was in none of the last five seconds has gone."""
 BUSY_CORES = 0.4
-"""Who takes so much of a core for half a second is in the way, and for two seconds more: it may come back. Whoever
-reads what we write takes less."""
+"""Whoever reads what we write takes less."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,22 +43,26 @@ class Neighbours:
     def __init__(self, engines: Callable[[], Iterable[int]], proc: Path = Path("/proc")) -> None:
         self._engines = engines
         self._proc = proc
-        self._samples: deque[_Sample] = deque(maxlen=SAMPLES + 1)
+        self._samples: deque[_Sample] = deque(maxlen=SPAN * SPANS + 1)
 
     @property
     def busy_cores(self) -> tuple[float, float]:
         """Cores' worth of work that others do, at least and at most: for they come and go."""
-        spans = (self._busy_since(-1 - RECENT), self._busy_since(0))
-        return min(spans), max(spans)
+        looks = list(self._samples)
+        spans = [_others(*pair) for pair in zip(looks[::-SPAN][1:], looks[::-SPAN], strict=False)]
+        least = min(spans) if len(spans) == SPANS else 0.0
+        return min(least, self._since(RECENT)), max(self._since(RECENT), self._since(SPAN))
 
     @property
-    def are_in_the_way(self) -> bool:
-        """Whether others were busy a moment ago."""
-        looks = list(self._samples)[-1 - MOMENT - AFTERWARDS :]
-        return any(_others(*pair) >= BUSY_CORES for pair in zip(looks, looks[MOMENT:], strict=False))
+    def are_busy(self) -> bool:
+        """Whether others do something worth mentioning at this moment."""
+        return self._since(MOMENT) >= BUSY_CORES
 
-    def _busy_since(self, index: int) -> float:
-        return _others(self._samples[index], self._samples[-1]) if len(self._samples) > RECENT else 0.0
+    def _since(self, looks: int) -> float:
+        """Over so many looks, or as many as there were."""
+        if len(self._samples) <= MOMENT:
+            return 0.0
+        return _others(self._samples[max(-1 - looks, -len(self._samples))], self._samples[-1])
 
     async def watch(self, each_time: Callable[[], object]) -> None:
         while self.sample():

@@ -16,6 +16,7 @@ from ..engines.llamacpp import LlamaCppSettings
 from ..engines.native import NativeEngines
 from ..engines.neighbours import Neighbours
 from ..engines.serving import Serving
+from ..engines.waits import Waits
 from ..errors import LoadFailed, OutOfMemory, TemplateRefused
 from . import placement
 from .plan import Machine, Wanted
@@ -26,6 +27,10 @@ log = logging.getLogger(__name__)
 
 UNLIMITED = 1 << 62
 """What LLAMERO_SKIP_RAM_CHECK makes of the free memory."""
+
+HINDERED = 0.3
+"""Of the time in which a thread of an engine wants to run, waiting for a core: alone it is a tenth, beside one busy
+process per core it is a half."""
 
 MEASURE_TIMEOUT_S = 3.0
 """Before a load: somebody waits."""
@@ -61,6 +66,7 @@ class LocalEffects:
         self._cores = physical_cores()
         self._engines: set[Engine] = set()
         self.neighbours = Neighbours(lambda: [engine.pid for engine in self._engines if engine.alive])
+        self._waits = Waits()
         self._at_work = 0
         self._refused: set[str] = set()
         """Keys of files whose own chat template the engine cannot use: loaded once more, they fail but once."""
@@ -74,7 +80,6 @@ class LocalEffects:
         try:
             engine = await self.serving.start(plan, progress)
             self._engines.add(engine)
-            self._tell_engines()
             return engine
         except TemplateRefused as error:
             if plan.chat_template or not plan.spare_template:
@@ -92,6 +97,7 @@ class LocalEffects:
         await self.prompts.save_all(engine, idle, save_s)
         await engine.stop()
         self._engines.discard(engine)
+        self._waits.forget(engine.pid)
         self._returning.update(dict(engine.memory.gpus))
 
     async def save(self, engine: Engine, slot: Slot) -> None:
@@ -100,16 +106,23 @@ class LocalEffects:
     def work(self, engines: int) -> None:
         self._at_work = engines
         if engines > 1:
-            self._tell_engines()  # that there is room again is told later: requests come and go quickly
+            for engine in self._engines:
+                engine.crowd(True)
 
     async def watch(self) -> None:
         """Look out for who else is busy on our cores, until cancelled, and tell the engines."""
         await self.neighbours.watch(self._tell_engines)
 
     def _tell_engines(self) -> None:
-        is_crowded = self._at_work > 1 or self.neighbours.are_in_the_way
+        """1. An engine that must wait for cores shall not wait for itself as well.
+        2. It goes on as it was while others are about: they may be in its way as soon as it works again.
+        3. Else it has the cores to itself.
+        """
         for engine in self._engines:
-            engine.crowd(is_crowded)
+            if self._waits.share(engine.pid) >= HINDERED or self._at_work > 1:  # 1
+                engine.crowd(True)
+            elif not self.neighbours.are_busy:  # 2, 3
+                engine.crowd(False)
 
     async def find_gpus(self) -> None:
         """Fill in `gpus`. Blocks nobody, takes seconds where there are many."""

@@ -167,7 +167,7 @@ class Scheduler:
             tuple(sorted(views, key=lambda view: -(view.expires_at_ns // SECOND))),
             tuple(LoadingView(r.model, r.progress) for r in self._runners.values() if r.state is State.LOADING),
             tuple(
-                WaitingView(position, ticket.model, int((now_s - ticket.asked_at_s) * 1000))
+                WaitingView(position, ticket.model, int((now_s - ticket.asked_at_s) * 1000), ticket.party)
                 for line in (self._pending, *(runner.waiting for runner in ready))
                 for position, ticket in enumerate(line.in_order(now_s), 1)
             ),

@@ -36,6 +36,7 @@ class WaitingView:
     """In that line, from 1."""
     model: Any
     waiting_ms: int
+    party: str = ""
 
 
 @dataclass(frozen=True, slots=True)
