@@ -45,6 +45,12 @@ def test_wrong_types(given: dict[str, Any], error: str) -> None:
     assert caught.value.status == 400
 
 
+def test_a_whole_number_beyond_all_floats_is_a_wrong_type() -> None:
+    """Found by fuzzing: the parameters of a model that was pulled may hold one."""
+    with pytest.raises(UnsupportedOption, match='option "temperature" must be of type float32'):
+        read_options({"temperature": 10**400})
+
+
 @pytest.mark.parametrize(("name", "words"), [("foo", "unknown"), ("Temperature", "unknown"), ("mirostat", "retired")])
 def test_names_without_effect_are_reported(name: str, words: str) -> None:
     known, warnings = read_options({name: 1})

@@ -158,7 +158,10 @@ def _coerce(option: Option, value: Any) -> Any:
         case "float32":
             if isinstance(value, bool) or not isinstance(value, int | float):
                 raise _wrong(option)
-            return float(value)
+            try:
+                return float(value)
+            except OverflowError:  # a whole number beyond all floats: a model's file may hold one
+                raise _wrong(option) from None
         case "boolean":
             if not isinstance(value, bool):
                 raise _wrong(option)
