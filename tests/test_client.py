@@ -66,6 +66,8 @@ def test_a_stream_is_asked_for_as_such(client: Client, server: ScriptedServer) -
         ("infer:one", "one"),
         ("has:colon", "has:colon"),
         ("infer:one,plain", "plain"),
+        ("admin:two:halves", "two:halves"),
+        ("no name=admin:two", "no name=admin:two"),
     ],
 )
 def test_the_first_admin_secret_is_sent(setting: str, secret: str) -> None:
@@ -246,9 +248,17 @@ PLAIN_ERRORS = [
     pytest.param(Reply(404, json={"error": "model 'x' not found"}), "model 'x' not found", id="json"),
     pytest.param(Reply(404, text="404 page not found"), "404 page not found", id="text"),
     pytest.param(Reply(500), "something went wrong, please see the ollama server logs for details", id="empty"),
+    pytest.param(
+        Reply(502), "502 Bad Gateway: a proxy answers, but the server behind it does not; is it running?", id="proxy"
+    ),
     pytest.param(Reply(403, text="<b>no\n"), "<b>no", id="html"),
     pytest.param(
         Reply(401, json={"error": "unauthorized"}), "unauthorized: set OLLAMA_API_KEY to a key of this server", id="key"
+    ),
+    pytest.param(
+        Reply(401, text="<html>401 Authorization Required</html>", headers={"WWW-Authenticate": 'Basic realm="x"'}),
+        "unauthorized: a proxy wants a name and a password; put user:password@ before the host in OLLAMA_HOST",
+        id="login",
     ),
 ]
 

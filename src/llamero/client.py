@@ -12,6 +12,7 @@ import http.client
 import ipaddress
 import json
 import platform
+import re
 import socket
 import time
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
@@ -46,6 +47,8 @@ ZERO_TIME = datetime(1, 1, 1, tzinfo=UTC)
 
 SILENT_ERROR = "something went wrong, please see the ollama server logs for details"
 KEY_NEEDED = "unauthorized: set OLLAMA_API_KEY to a key of this server"
+NOBODY_BEHIND = "a proxy answers, but the server behind it does not; is it running?"
+LOGIN_NEEDED = "unauthorized: a proxy wants a name and a password; put user:password@ before the host in OLLAMA_HOST"
 
 # --- what comes back -----------------------------------------------------------------------------------------------
 # Named tuples: five dataclasses would cost a twentieth of the time in which `ollama --version` has to start and to end.
@@ -57,6 +60,8 @@ class ListedModel(NamedTuple):
     size_bytes: int
     modified_at: datetime
     is_remote: bool
+    details: Mapping[str, Any] = {}
+    capabilities: Sequence[str] = ()
 
 
 class RunningModel(NamedTuple):
@@ -66,6 +71,9 @@ class RunningModel(NamedTuple):
     size_vram_bytes: int
     context_tokens: int
     expires_at: datetime
+    used_tokens: int = 0
+    """Of the context, by the conversation that was answered last."""
+    details: Mapping[str, Any] = {}
 
 
 class LoadingModel(NamedTuple):
@@ -132,6 +140,20 @@ class SavedPrompt(NamedTuple):
     tokens: int
     size_bytes: int
     used_at: datetime
+
+
+class ApiKey(NamedTuple):
+    name: str
+    role: str
+    models: tuple[str, ...]
+    """The only ones that it may use; none: all of them."""
+    expires_at: datetime
+    """The zero time: never."""
+    is_expired: bool
+    rate: str
+    source: str
+    secret: str = ""
+    """Of a key that was just made."""
 
 
 class Metrics(NamedTuple):
@@ -305,6 +327,31 @@ def _trusting(file: str) -> ssl.SSLContext:
     return context
 
 
+_NAME_MISMATCH, _IP_MISMATCH, _HAS_EXPIRED = 62, 64, 10
+"""Of OpenSSL's X509_V_ERR numbers."""
+
+
+def _tls_trouble(error: Exception) -> tuple[str, str] | None:
+    """In words: why no TLS connection came about, and what to do; None when something else is the matter."""
+    import ssl
+
+    if isinstance(error, ssl.SSLCertVerificationError):
+        hint = "if that server is yours, set SSL_CERT_FILE to a file with its certificate, or that of its authority"
+        if error.verify_code in (_NAME_MISMATCH, _IP_MISMATCH):
+            hint = "write the name in OLLAMA_HOST that is in the server's certificate"
+        elif error.verify_code == _HAS_EXPIRED:
+            hint = "the server needs a new one"
+        return f"its certificate is not trusted: {error.verify_message.rstrip('.')}", f"; {hint}"
+    if isinstance(error, ssl.SSLError):
+        reason = error.reason or ""
+        if reason in ("WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE", "HTTP_REQUEST"):
+            return "no TLS is spoken there", "; try http:// in OLLAMA_HOST"
+        if reason.endswith("CERTIFICATE_REQUIRED"):
+            return "the server asks for a client certificate", "; this command has none: go through a unix socket there"
+        return f"TLS failed: {reason.lower().replace('_', ' ') or 'no reason given'}", ""
+    return None
+
+
 def user_agent() -> str:
     """Registries and proxies read the prefix; the rest tells an administrator who asks (cli §1)."""
     machine, system = platform.machine().lower(), platform.system().lower()
@@ -313,14 +360,15 @@ def user_agent() -> str:
 
 def bearer(api_key: str) -> str:
     """The secret to send out of OLLAMA_API_KEY: of several entries the first admin secret (security §6.1)."""
-    entries = [entry.strip() for entry in api_key.split(",") if entry.strip()]
-    secrets = []
-    for entry in entries:
-        role, colon, secret = entry.rpartition(":")
-        role = role.rpartition("=")[2]
-        secrets.append((role, secret) if colon and role in ("admin", "infer") else ("admin", entry))
+    secrets = [_role_and_secret(entry.strip()) for entry in api_key.split(",") if entry.strip()]
     admins = [secret for role, secret in secrets if role == "admin"]
     return (admins or [secret for _, secret in secrets] or [""])[0]
+
+
+def _role_and_secret(entry: str) -> tuple[str, str]:
+    """Of `NAME=admin:SECRET` or `infer:SECRET`; any other entry is as a whole the secret of an admin."""
+    match = re.fullmatch(r"(?:[A-Za-z0-9_-]{1,32}=)?(admin|infer):(.*)", entry)
+    return (match[1], match[2]) if match else ("admin", entry)
 
 
 class Client:
@@ -347,7 +395,7 @@ class Client:
         self._answer_limit_s = answer_limit_s
         self._trusted_file = trusted_file
         self._warn = warn
-        self._is_unix = host.scheme == "unix"
+        self._is_unix = host.is_unix
         self._base_path = "" if self._is_unix else quote(self.host.path, safe="/%")
         proxy = (proxies or Proxies()).for_host(self.host)
         self._proxy = _split_proxy(proxy) if proxy else None
@@ -379,6 +427,8 @@ class Client:
                 size_bytes=_count(entry, "size"),
                 modified_at=_time(entry.get("modified_at")),
                 is_remote=bool(entry.get("remote_model")),
+                details=_mapping(entry.get("details")),
+                capabilities=[str(word) for word in _list(entry.get("capabilities"))],
             )
             for entry in _objects(self._json("GET", "/api/tags").get("models"))
         ]
@@ -503,6 +553,17 @@ class Client:
         """Remove those of a model, or with an empty name all. Returns bytes freed."""
         return _count(self._json("DELETE", "/api/llamero/cache", {"model": model} if model else {}), "freed")
 
+    def api_keys(self) -> list[ApiKey]:
+        """Those that the server knows, without their secrets."""
+        return [_api_key(each) for each in _objects(self._json("GET", "/api/llamero/keys").get("keys"))]
+
+    def new_api_key(self, wanted: Mapping[str, Any]) -> ApiKey:
+        """`wanted` has `name`, and may have `role`, `models`, `expires` and `rate`. The secret is told this once."""
+        return _api_key(self._json("POST", "/api/llamero/keys", wanted))
+
+    def revoke_api_key(self, name: str) -> None:
+        self.call("DELETE", "/api/llamero/keys", {"name": name})
+
     def doctor(self, *, repair: bool) -> Generator[Progress]:
         """Examine the server's store: progress, and a Found for each result."""
         return self._progress("/api/llamero/doctor", {"repair": repair})
@@ -554,7 +615,7 @@ class Client:
         exchange = self._exchange("GET", f"/api/llamero/export?model={quote(model, safe='')}", None, asked)
         response = exchange.__enter__()
         try:
-            if response.status >= 400:
+            if response.status >= 300:
                 raise _answered(response)
             if response.length is None:
                 raise ClientError("the server does not say how long the archive is; is there a proxy in between?")
@@ -585,6 +646,10 @@ class Client:
         data = response.read(MAX_REPLY_BYTES + 1)
         if len(data) > MAX_REPLY_BYTES:
             raise ClientError(f"the server's reply is larger than {MAX_REPLY_BYTES} bytes")
+        if (
+            response.length
+        ):  # of what was announced; the library takes the end of the connection for the end of the reply
+            raise ClientError(f"the connection to the server ended {response.length} bytes before its reply did")
         return data
 
     def _stream(self, path: str, body: Mapping[str, Any]) -> Generator[dict[str, Any]]:
@@ -636,7 +701,8 @@ class Client:
     ) -> Iterator[http.client.HTTPResponse]:
         """One connection, one request, its response; whatever happens, the connection is closed when this is left."""
         patience = patience or _Patience(self._timeout_s)
-        url = f"{self.host.scheme}://{self.host.netloc}{self._base_path}{path}"
+        place = self.host.url if self._is_unix else f"{self.host.scheme}://{self.host.netloc}{self._base_path}"
+        url = place + path
         connection = self._connection()
         target = url if self._proxy and self.host.scheme == "http" else self._base_path + path
         all_headers = self._headers | {"Accept": "application/json"} | dict(headers or {})
@@ -663,9 +729,7 @@ class Client:
             return _UnixConnection(self.host.path)
         secure = self.host.scheme == "https"
         if not secure and self.host.scheme != "http":
-            raise ClientError(
-                f"OLLAMA_HOST: {self.host.scheme}:// is not spoken here; use http://, https:// or unix://"
-            )
+            raise ClientError(f"OLLAMA_HOST: {self.host.scheme}:// is not spoken here; use http://, https:// or unix:")
         to = self._proxy or self.host
         how: dict[str, Any] = {"timeout": CONNECT_TIMEOUT_S, "blocksize": UPLOAD_BLOCK_BYTES}
         if secure and self._trusted_file:
@@ -682,8 +746,11 @@ class Client:
         """What was tried and why it failed; a proxy is named, since nobody expects one (cli G-24)."""
         through = f" through the proxy {self._proxy.netloc}" if self._proxy else ""
         cause = error.strerror if isinstance(error, OSError) and error.strerror else str(error) or type(error).__name__
+        cause = " ".join(cause.split())  # some of them quote lines of the peer's
         hint = ""
-        if isinstance(error, socket.gaierror):
+        if self.host.scheme == "https" and (of_tls := _tls_trouble(error)):
+            cause, hint = of_tls
+        elif isinstance(error, socket.gaierror):
             hint = "; check the host name in OLLAMA_HOST"
         elif isinstance(error, TimeoutError):
             hint = "; check the address in OLLAMA_HOST and the firewalls in between"
@@ -727,6 +794,21 @@ def _running(entry: Mapping[str, Any]) -> RunningModel:
         size_vram_bytes=_count(entry, "size_vram"),
         context_tokens=_count(entry, "context_length"),
         expires_at=_time(entry.get("expires_at")),
+        used_tokens=_count(entry, "context_used"),
+        details=_mapping(entry.get("details")),
+    )
+
+
+def _api_key(entry: Mapping[str, Any]) -> ApiKey:
+    return ApiKey(
+        name=str(entry.get("name", "")),
+        role=str(entry.get("role", "")),
+        models=tuple(str(model) for model in _list(entry.get("models"))),
+        expires_at=_time(entry.get("expires_at")),
+        is_expired=entry.get("is_expired") is True,
+        rate=str(entry.get("rate", "")),
+        source=str(entry.get("source", "")),
+        secret=str(entry.get("secret", "")),
     )
 
 
@@ -820,10 +902,14 @@ def _answered(response: http.client.HTTPResponse, *, streaming: bool = False) ->
         reply = json.loads(data)
         text, signin_url = str(reply["error"]), str(reply.get("signin_url") or "")
     if response.status == 401 and not signin_url:
-        text = KEY_NEEDED
+        challenge = response.headers.get("WWW-Authenticate", "")
+        text = LOGIN_NEEDED if challenge.lower().startswith("basic") else KEY_NEEDED
+    elif response.status in (502, 504) and not text:  # no server of ours says that without a word
+        text = f"{response.status} {response.reason}: {NOBODY_BEHIND}"
     elif streaming:
         text = f"{response.status} {response.reason}: {text}".removesuffix(": ")
-    return ServerAnswered(text or SILENT_ERROR, status=response.status, signin_url=signin_url)
+    text = text or "; ".join(_header_warnings(response)) or SILENT_ERROR  # a HEAD has no body
+    return ServerAnswered(text, status=response.status, signin_url=signin_url)
 
 
 def _basic(user_info: str) -> str:

@@ -8,9 +8,11 @@ It maps nothing to bytes: a dialect writes an error's text, the CLI prints it an
         TooLarge            413
       NotANumber            400   (500 towards clients that know better)
       NotSignedIn           401   (carries the sign-in link)
+      Unauthorized          401   (carries WWW-Authenticate)
       Forbidden             403
       NotFound              404   ModelNotFound, BlobNotFound
       MethodNotAllowed      405   (carries Allow)
+      RateLimited           429   (carries Retry-After)
       Cancelled             499
       NotSupported          501
       Busy                  503   (queue full; carries Retry-After)
@@ -127,6 +129,20 @@ class NotSignedIn(LlameroError):
         self.signin_url = signin_url
 
 
+class Unauthorized(LlameroError):
+    """The request shows no API key, or none of this server's; `challenge` says what would be accepted."""
+
+    status = 401
+
+    def __init__(self, message: str = "unauthorized", *, challenge: str = 'Bearer realm="llamero"') -> None:
+        super().__init__(message)
+        self.challenge = challenge
+
+    @property
+    def headers(self) -> Mapping[str, str]:
+        return {"WWW-Authenticate": self.challenge}
+
+
 class Forbidden(LlameroError):
     status = 403
 
@@ -156,6 +172,20 @@ class MethodNotAllowed(LlameroError):
     @property
     def headers(self) -> Mapping[str, str]:
         return {"Allow": self.allow}
+
+
+class RateLimited(LlameroError):
+    """Its caller asks for more than it may; after `retry_after_s` there is room again."""
+
+    status = 429
+
+    def __init__(self, message: str, *, retry_after_s: int = 1) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
+
+    @property
+    def headers(self) -> Mapping[str, str]:
+        return {"Retry-After": str(self.retry_after_s)}
 
 
 class Cancelled(LlameroError):

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from llamero.errors import Busy
+from llamero.errors import Busy, RateLimited
 from llamero.server.background import MAX_AT_ONCE, Background, to_its_end
 from tests.conftest import StartServer
 from tests.fake_llama_server import install
@@ -47,6 +47,19 @@ async def test_what_has_ended_is_gone() -> None:
     assert "a" not in background
     assert not work.is_cancelled.is_set()
     await background.end("a")
+
+
+async def test_each_party_has_so_much_of_it() -> None:
+    background, work = Background(most_each=2), Work()
+    for id_ in "ab":
+        background.start(id_, work.run(), "alice")
+    with pytest.raises(RateLimited):
+        background.start("c", work.run(), "alice")
+    background.start("d", work.run(), "bob")
+    work.may_end.set()
+    await asyncio.gather(*asyncio.all_tasks() - {asyncio.current_task()})
+    background.start("e", work.run(), "alice")
+    await asyncio.gather(*asyncio.all_tasks() - {asyncio.current_task()})
 
 
 async def test_whoever_ends_it_waits_until_it_has_put_its_things_away() -> None:

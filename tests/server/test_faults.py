@@ -89,8 +89,11 @@ def serve(tmp_path: Path, **env: str) -> subprocess.CompletedProcess[str]:
 def test_l99_a_port_in_use(empty_server: Server, tmp_path: Path) -> None:
     second = serve(tmp_path, OLLAMA_HOST=empty_server.host)
     assert second.returncode == 1
-    assert f"Error: listen tcp {empty_server.host}: bind: address already in use" in second.stderr
-    assert "an ollama server, version 0.32.14, is already running there" in second.stderr
+    said = second.stderr.splitlines()[-1]
+    assert said.startswith(f"Error: listen tcp {empty_server.host}: bind: address already in use: an ollama server,")
+    pid = empty_server.process.pid
+    assert "version 0.32.14, is already running there: ollama serve (pid" in said
+    assert f"(pid {pid}); use it, stop it (kill {pid}), or choose another address with --listen" in said
     assert "Traceback" not in second.stderr
 
 
@@ -99,7 +102,10 @@ def test_a_port_that_another_program_has(tmp_path: Path) -> None:
         host = f"127.0.0.1:{silent.getsockname()[1]}"
         second = serve(tmp_path, OLLAMA_HOST=host)
     assert second.returncode == 1
-    assert second.stderr.endswith(f"Error: listen tcp {host}: bind: address already in use\n")
+    said = second.stderr.splitlines()[-1]
+    assert said.startswith(f"Error: listen tcp {host}: bind: address already in use: ")
+    assert "an ollama server" not in said
+    assert f"(pid {os.getpid()}) listens there; stop it" in said
 
 
 def test_a_models_folder_that_cannot_be(tmp_path: Path) -> None:

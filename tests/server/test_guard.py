@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from ipaddress import ip_address
 
 import pytest
@@ -10,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from llamero.errors import BadRequest
-from llamero.server.guard import DEFAULT_ORIGINS, Guard, Role, Verdict
+from llamero.server.guard import Guard, Role, Verdict
+from llamero.server.origins import DEFAULT_ORIGINS
 
 OWN = frozenset(ip_address(text) for text in ("127.0.0.1", "::1", "203.0.113.7", "2001:db8:1:2::5"))
 LOCALHOST = "localhost:11434"
@@ -52,8 +52,9 @@ def ask(
 
 
 def error_of(verdict: Verdict) -> str:
-    assert verdict.content_type == "application/json; charset=utf-8"
-    return str(json.loads(verdict.body)["error"])
+    assert verdict.error is not None
+    assert verdict.error.status == verdict.status
+    return str(verdict.error)
 
 
 def test_a_plain_local_request_passes_without_any_header() -> None:
@@ -129,7 +130,7 @@ def test_a_loopback_bind_refuses_every_other_host(host: str) -> None:
 @pytest.mark.parametrize("role", ROLES)
 @pytest.mark.parametrize("method", METHODS)
 def test_a_foreign_host_is_refused_whatever_is_asked(method: str, role: Role | None) -> None:
-    """partly X-01: no route, no method, no origin helps."""
+    """partly X-01: no role, no method, no origin helps; the real routes are tried in `test_strangers`."""
     for origin in (None, "http://localhost:3000", "http://evil.test"):
         for origins in ("", "*"):
             verdict = ask(guard(origins=origins), method=method, role=role, host="evil.test", origin=origin)
@@ -199,7 +200,7 @@ def test_an_allowed_host_that_is_none_stops_the_start(entry: str) -> None:
     ],
 )
 def test_a_wide_bind_checks_the_host_of_browsers(browser: tuple[str, str], host: str, served: bool) -> None:
-    """partly X-04: there are no keys yet that would switch the check off."""
+    """X-04, with the next one and `test_guard_with_keys`: names that a browser may not use."""
     verdict = ask(guard(wide=True, hosts="listed.example.com"), browser, host=host)
     assert verdict.allowed is served
     if not served:
@@ -210,7 +211,7 @@ def test_a_wide_bind_checks_the_host_of_browsers(browser: tuple[str, str], host:
 
 @pytest.mark.parametrize("agent", ["curl/8.5.0", "ollama-python/0.6.0 (x86_64 linux) Python/3.12", "NotMozilla/5.0"])
 def test_a_wide_bind_serves_other_programs_under_any_name(agent: str) -> None:
-    """partly X-04."""
+    """X-04, with the one before."""
     assert ask(guard(wide=True), ("user-agent", agent), host="llm.example.com") == Verdict(True)
 
 
@@ -457,7 +458,7 @@ def test_an_allowed_origin_may_be_cross_site() -> None:
     ],
 )
 def test_origins_can_be_added(origins: str, origin: str, allowed: bool) -> None:
-    """partly X-07: exact ones and wildcards."""
+    """partly X-07: exact ones and wildcards; the refused start is in `test_start`."""
     verdict = ask(guard(origins=origins), origin=origin)
     assert verdict == (Verdict(True, headers=cors(origin)) if allowed else Verdict(False, 403))
 
@@ -529,7 +530,7 @@ def test_a_preflight_of_an_allowed_origin_is_answered(role: Role | None) -> None
     """X-06 and N-11; refusals are `test_other_origins_are_refused_in_silence`."""
     preflight = ("access-control-request-method", "POST")
     verdict = ask(guard(), preflight, method="OPTIONS", origin="http://localhost:3000", role=role)
-    assert (verdict.allowed, verdict.status, verdict.body, verdict.content_type) == (False, 204, b"", None)
+    assert (verdict.allowed, verdict.status, verdict.error) == (False, 204, None)
     headers = joined(verdict.headers)
     assert headers.pop("Access-Control-Allow-Headers").lower().split(",") == ALLOWED_HEADERS.split()
     assert headers == {
@@ -596,7 +597,7 @@ def test_options_of_a_local_name_is_answered_and_else_routed(
 )
 @pytest.mark.parametrize("role", ROLES)
 def test_near_peers_may_do_everything(peer: str | None, role: Role | None) -> None:
-    """partly X-51."""
+    """X-51, with the next one and `test_a_wide_bind_is_named_at_start`."""
     assert ask(guard(wide=True), peer=peer, role=role) == Verdict(True, rights="admin")
 
 
@@ -604,7 +605,7 @@ def test_near_peers_may_do_everything(peer: str | None, role: Role | None) -> No
 @pytest.mark.parametrize("role", ROLES)
 @pytest.mark.parametrize("method", METHODS)
 def test_public_peers_are_refused_on_every_route(peer: str, role: Role | None, method: str) -> None:
-    """partly X-51. Also preflights, and whoever says to speak for somebody near."""
+    """X-51, with the one before. Also preflights, and whoever says to speak for somebody near."""
     spoofed = ("x-forwarded-for", "127.0.0.1")
     for more in ((), (spoofed,)):
         verdict = ask(guard(wide=True), *more, peer=peer, role=role, method=method)
@@ -638,7 +639,7 @@ def test_a_page_of_an_allowed_origin_can_read_why_it_is_refused() -> None:
 )
 @pytest.mark.parametrize("peer", ["127.0.0.1", "172.17.0.1", "2001:db8:1:2::99", None])
 def test_a_forwarded_request_may_use_models_but_not_manage_them(line: tuple[str, str], peer: str | None) -> None:
-    """partly X-52: LLAMERO_TRUSTED_PROXIES is not there yet."""
+    """partly X-52: the proxies that are not listed."""
     for public in (False, True):
         to = guard(wide=True, public=public)
         assert ask(to, line, peer=peer, role="infer") == Verdict(True, rights="infer")
@@ -664,7 +665,7 @@ def test_a_forwarded_request_is_judged_by_its_own_host_and_origin() -> None:
 
 
 def test_a_wide_bind_is_named_at_start() -> None:
-    """partly X-51."""
+    """X-51, with `test_near_peers_may_do_everything`."""
     assert guard().start_warning("127.0.0.1:11434") is None
     private = guard(wide=True).start_warning("0.0.0.0:11434")
     assert private is not None

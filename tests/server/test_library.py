@@ -63,6 +63,19 @@ def test_n45_newest_first(server: Server) -> None:
     assert names[-1] == "older:latest"
 
 
+def test_how_much_of_the_context_the_last_answer_took(server: Server) -> None:
+    """Told only as long as it is true (cli G-22)."""
+    server.unload_all()
+    body = {"model": M, "messages": [{"role": "user", "content": "Hi"}], "stream": False, "options": {"num_predict": 4}}
+    answer = server.post("/api/chat", body).json()
+    (entry,) = server.get("/api/ps").json()["models"]
+    assert entry["context_used"] == answer["prompt_eval_count"] + answer["eval_count"] > 4
+    server.unload_all()
+    server.post("/api/generate", {"model": M})
+    (entry,) = server.get("/api/ps").json()["models"]
+    assert "context_used" not in entry
+
+
 def test_n46_n47_models_in_memory(server: Server) -> None:
     """N-46 fields, N-47 the later expiry first."""
     server.unload_all()

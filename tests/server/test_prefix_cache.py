@@ -241,6 +241,7 @@ def test_a_long_prompt_is_saved_when_it_stays_idle(tmp_path: Path) -> None:
 
 
 @pytest.mark.heavy
+@pytest.mark.timeout(600)
 def test_r75_greedy_answers_are_the_same_with_and_without(start_server: StartServer) -> None:
     """R-75: a real model, kept in memory, restored after unload, after a restart, from a damaged file, with another
     type of cache. What is restored is what was in memory, bit for bit; so is what is said."""

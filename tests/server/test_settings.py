@@ -139,6 +139,8 @@ def test_models_of_preload_are_there_before_anybody_asks_and_stay(start_server: 
     assert "nobody:1b cannot be loaded: model 'nobody:1b' not found" in server.log.read_text()
 
 
+@pytest.mark.heavy
+@pytest.mark.timeout(240)
 @pytest.mark.skipif((os.cpu_count() or 1) < 2, reason="there is no core to leave")
 def test_an_idle_engine_leaves_cores_to_a_busy_neighbour(start_server: StartServer) -> None:
     server = start_server(LLAMERO_NEIGHBOURS="1")
@@ -147,7 +149,7 @@ def test_an_idle_engine_leaves_cores_to_a_busy_neighbour(start_server: StartServ
     threads_before = threads(before)
     busy = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(os.cpu_count() or 1)]
     try:
-        server.wait_until(lambda: (ask(server), server.engines() != [before])[1], timeout_s=20)
+        server.wait_until(lambda: (ask(server), server.engines() != [before])[1], timeout_s=100)
         (after,) = server.engines()
         sleeping = len(os.sched_getaffinity(0)) + 1  # so that the others do not spin
         server.wait_until(lambda: threads(after) - sleeping < threads_before)

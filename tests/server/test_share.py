@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import http.client
+import itertools
 import json
 import os
 import random
@@ -66,8 +67,17 @@ def locked(tmp_path_factory: pytest.TempPathFactory, listed: Key) -> Iterator[Se
     keys.parent.mkdir(parents=True)
     keys.write_text(f"# who may read\n\n{listed.line} somebody@somewhere\n")
     keys.chmod(0o600)
-    with running(place, place / "models", LLAMERO_SHARE="1", OLLAMA_API_KEY=f"box=infer:{API_KEY}") as server:
+    env = {"OLLAMA_API_KEY": f"box=infer:{API_KEY}", "LLAMERO_TRUSTED_PROXIES": "127.0.0.1"}
+    with running(place, place / "models", LLAMERO_SHARE="1", **env) as server:
         yield server
+
+
+_strangers = itertools.count(1)
+
+
+def from_a_stranger(authorization: str) -> dict[str, str]:
+    """Headers of a client of whom nobody has heard: ten wrong keys are all that one has in a minute."""
+    return {"Authorization": authorization, "X-Forwarded-For": f"198.18.0.{next(_strangers)}"}
 
 
 def raw(server: Server, name: str) -> bytes:
@@ -483,7 +493,7 @@ PROTECTED = {
 )
 def test_without_a_key_there_is_a_challenge_and_nothing_else(locked: Server, authorization: str) -> None:
     for path, scope in PROTECTED.items():
-        reply = locked.get(path, headers={"Authorization": authorization})
+        reply = locked.get(path, headers=from_a_stranger(authorization))
         assert (reply.status, codes(reply)) == (401, ["UNAUTHORIZED"])
         challenge = f'Bearer realm="{locked.url}/v2/token",service="llamero"' + (f',scope="{scope}"' if scope else "")
         assert reply.headers["WWW-Authenticate"] == challenge
@@ -496,12 +506,28 @@ def test_the_api_key_opens_everything(locked: Server) -> None:
     assert locked.get("/v2/_catalog", headers=headers).json()["repositories"]
     assert locked.get(BLOB, headers=headers).body == WEIGHTS
     for wrong in (API_KEY[:-1], f"box=infer:{API_KEY}", f"{API_KEY}x", API_KEY.upper()):
-        assert locked.get("/v2/", headers={"Authorization": f"Bearer {wrong}"}).status == 401
+        assert locked.get("/v2/", headers=from_a_stranger(f"Bearer {wrong}")).status == 401
+    assert locked.get("/v2/", headers={"x-api-key": API_KEY}).status == 200
 
 
-def test_a_key_that_guards_only_the_share_is_not_taken_for_more(locked: Server) -> None:
-    assert locked.get("/api/tags").status == 200
-    assert "OLLAMA_API_KEY guards only /v2/ in this version" in locked.log.read_text()
+def test_the_share_is_no_way_around_the_limit_of_wrong_keys(locked: Server) -> None:
+    guess = from_a_stranger("Bearer a-guess-at-the-secret")
+    replies = [locked.get("/v2/", headers=guess) for _ in range(11)]
+    assert [reply.status for reply in replies] == [401] * 10 + [429]
+    assert (codes(replies[-1]), replies[-1].headers["Retry-After"]) == (["TOOMANYREQUESTS"], "6")
+
+
+def test_a_token_that_has_been_good_is_no_guess(locked: Server, listed: Key) -> None:
+    token = ask_token(locked, listed).json()["token"]
+    elsewhere = from_a_stranger(f"Bearer {token}")
+    assert {locked.get("/v2/_catalog", headers=elsewhere).status for _ in range(12)} == {401}
+
+
+def test_what_opens_the_share_opens_nothing_else(locked: Server, listed: Key) -> None:
+    assert locked.get("/api/tags").status == 401
+    token = ask_token(locked, listed).json()["token"]
+    assert locked.get("/api/tags", headers=from_a_stranger(f"Bearer {token}")).status == 401
+    assert locked.get("/api/tags", headers={"Authorization": f"Bearer {API_KEY}"}).status == 200
     assert API_KEY not in locked.log.read_text()
 
 

@@ -7,6 +7,7 @@ What a route does is in `native.py`, `library.py`; sockets and the process are `
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import secrets
 import time
@@ -16,25 +17,54 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.types import Message, Receive, Scope, Send
 
-from ..durations import MINUTE, SECOND, format_duration
-from ..errors import Cancelled, EngineError, LlameroError, LoadFailed, MethodNotAllowed, TooLarge
+from ..errors import Cancelled, EngineError, LlameroError, LoadFailed, MethodNotAllowed, RateLimited, TooLarge
+from . import access, account
+from .account import Exchange
+from .admission import Admission
 from .answers import BARE_JSON, JSON, warning_headers, with_headers
+from .audit import Audit, Entry, Notes
 from .caller import PRIORITY_HEADER, Caller, caller
-from .guard import Guard
+from .disclosure import discreet
+from .guard import Guard, Verdict
 from .inflate import inflated
+from .keys import Key
+from .request_log import RequestLog
 from .routes import NATIVE_ERRORS, ErrorShape, Match, Route, Routes, allow
 from .streams import STOPPING
+from .watch import Watch
 
 log = logging.getLogger(__name__)
-access = logging.getLogger("llamero.access")
 
 Startup = Callable[[], Awaitable[None]]
 
+REFUSALS = (401, 403, 429)
+"""Statuses of replies that stand in the audit log, whoever gave them."""
+NO_STORE = (b"cache-control", b"no-store")
+"""On every reply that says nothing else of it; streams do."""
+MAX_UNREAD_BYTES = 64 * 2**10
+"""Of the body of a refused request that are taken in all the same, so that the connection can go on; a larger one is
+not waited for."""
+
 
 class App:
-    def __init__(self, routes: Routes, guard: Guard, *, startup: Startup, shutdown: Startup) -> None:
+    def __init__(
+        self,
+        routes: Routes,
+        guard: Guard,
+        audit: Audit,
+        watch: Watch,
+        requests: RequestLog,
+        *,
+        admission: Admission | None = None,
+        startup: Startup,
+        shutdown: Startup,
+    ) -> None:
         self._routes = routes
         self._guard = guard
+        self._audit = audit
+        self._watch = watch
+        self._requests = requests
+        self._admission = admission or Admission()
         self._startup = startup
         self._shutdown = shutdown
 
@@ -42,7 +72,8 @@ class App:
         if scope["type"] == "lifespan":
             await self._lifespan(receive, send)
         elif scope["type"] == "http":
-            await self._http(scope, receive, send)
+            with self._watch.in_flight(), contextlib.ExitStack() as stay:
+                await self._http(scope, receive, send, stay)
 
     async def _lifespan(self, receive: Receive, send: Send) -> None:
         while True:
@@ -55,8 +86,9 @@ class App:
                 await send({"type": "lifespan.shutdown.complete"})
                 return
 
-    async def _http(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def _http(self, scope: Scope, receive: Receive, send: Send, stay: contextlib.ExitStack) -> None:
         started_ns = time.monotonic_ns()
+        accounts = account.begin()
         status = 0
         extra: Sequence[tuple[str, str]] = ()
 
@@ -65,7 +97,11 @@ class App:
             if message["type"] == "http.response.start":
                 status = message["status"]
                 headers = [*message["headers"], *((k.lower().encode(), v.encode()) for k, v in extra)]
+                if not any(name == b"cache-control" for name, _ in headers):
+                    headers.append(NO_STORE)
                 message = {**message, "headers": headers}
+            elif not message.get("more_body"):
+                stay.close()  # before its client can ask for the next thing
             await send(message)
 
         path = scope["raw_path"].decode("latin-1")
@@ -81,19 +117,63 @@ class App:
             http_version=scope["http_version"],
         )
         extra = verdict.headers
+        address = self._guard.client(peer, scope["headers"])
+        notes = Notes()
         if not verdict.allowed:
-            response = _bare(verdict.status, verdict.body, verdict.content_type)
+            response = self._refusal(scope, path, methods, verdict)
         elif match is None:
             response = self._no_route(scope, path, methods)
         else:
             request = Request(scope, receive)
             request.state.rights = verdict.rights
-            caller.set(Caller(party=peer or "", is_batch=request.headers.get(PRIORITY_HEADER, "").strip() == "batch"))
-            response = await self._answer(request, match)
+            request.state.key = verdict.key
+            request.state.is_local = self._guard.is_local(peer, scope["headers"])
+            request.state.notes = notes
+            caller.set(_caller(verdict, address, request))
+            response = await self._admitted(request, match, stay)
         try:
             await response(scope, receive, sending)
         finally:
-            _log_access(scope, path, status, time.monotonic_ns() - started_ns)
+            exchange = Exchange(
+                method=scope["method"],
+                route=match.route.path if match else "",
+                status=status,
+                key=verdict.key.name if verdict.key else "",
+                began_ns=started_ns,
+                ended_ns=time.monotonic_ns(),
+                trace_parent=_header(scope, b"traceparent"),
+                accounts=accounts,
+            )
+            access.write(exchange, path, address)
+            self._watch.leaves(exchange)
+            self._write_audit(exchange, match, path, address, notes)
+
+    async def _admitted(self, request: Request, match: Match, stay: contextlib.ExitStack) -> Response:
+        """The reply of a route, unless its caller makes too many requests; this one lasts as long as its `stay`.
+
+        What is open to everybody is not counted: it costs nothing, and probes ask for it.
+        """
+        if match.route.role != "none":
+            key: Key | None = request.state.key
+            try:
+                stay.enter_context(self._admission.of(caller.get().party, key.rate if key else None))
+            except RateLimited as error:
+                return _refused(error, match.route.errors, request.scope)
+        return await self._answer(request, match)
+
+    def _write_audit(self, told: Exchange, match: Match | None, path: str, address: str, notes: Notes) -> None:
+        entry = Entry(address, told.key, told.method, told.route or path, told.status, notes)
+        if told.status in REFUSALS:
+            self._audit.refused(entry)
+        elif match is not None and match.route.is_audited:
+            self._audit.done(entry)
+
+    def _refusal(self, scope: Scope, path: str, methods: Mapping[str, Match], verdict: Verdict) -> Response:
+        """What the guard says instead of a handler, in the words of the family that was asked."""
+        if verdict.error is None:
+            return _bare(verdict.status, b"", None)
+        shape = next((each.route.errors for each in methods.values()), self._routes.errors(path))
+        return _refused(verdict.error, shape, scope)
 
     async def _answer(self, request: Request, match: Match) -> Response:
         """The reply of a route, with what `bodies.read` found to warn of: on errors too, which it may explain."""
@@ -115,6 +195,7 @@ class App:
             body = await _body(request, route.body_limit_bytes)
             if route.inflates:
                 body = await inflated(body, request.headers.get("content-encoding", ""), route.body_limit_bytes)
+            await self._requests.keep(route, body, request.headers.get("content-type", ""))
             return await route.handler(request, body)
         except LlameroError as error:
             return _error(error, request, bare=route.bare_json_errors or _replaces_first_line(error))
@@ -147,6 +228,39 @@ class App:
             body = shape.not_found(method, path, request_id)
             return _bare(404, body, BARE_JSON, {shape.id_header: request_id})
         return _bare(404, b"404 page not found", "text/plain")
+
+
+def _caller(verdict: Verdict, address: str, request: Request) -> Caller:
+    key = verdict.key
+    name = key.name if key else ""
+    return Caller(
+        party=name or address,
+        owner=name,
+        is_batch=request.headers.get(PRIORITY_HEADER, "").strip() == "batch",
+        key=name,
+        rights=verdict.rights,
+        models=key.models if key and verdict.rights == "infer" else (),
+        address=address,
+    )
+
+
+def _header(scope: Scope, wanted: bytes) -> str:
+    return next((value.decode("latin-1") for name, value in scope["headers"] if name == wanted), "")
+
+
+def _refused(error: LlameroError, shape: ErrorShape, scope: Scope) -> Response:
+    """An error before the body of its request was read."""
+    response = _written(error, shape, new_request_id())
+    if _is_large(scope):
+        response.headers["Connection"] = "close"
+    return response
+
+
+def _is_large(scope: Scope) -> bool:
+    """Whether the body of a request is more than is worth waiting for; one in chunks may be."""
+    headers = dict(scope["headers"])
+    announced = headers.get(b"content-length", b"0")
+    return b"transfer-encoding" in headers or not announced.isdigit() or int(announced) > MAX_UNREAD_BYTES
 
 
 def new_request_id() -> str:
@@ -186,7 +300,7 @@ def _written(error: LlameroError, shape: ErrorShape, request_id: str, *, bare: b
     if isinstance(error, TooLarge):
         headers["Connection"] = "close"  # the rest of the body is not worth reading
     content_type = JSON if shape is NATIVE_ERRORS and not bare else BARE_JSON
-    return _bare(shape.status(error), shape.write(error, request_id), content_type, headers)
+    return _bare(shape.status(error), shape.write(discreet(error), request_id), content_type, headers)
 
 
 def _bare(status: int, body: bytes, content_type: str | None, headers: Mapping[str, str] | None = None) -> Response:
@@ -195,26 +309,3 @@ def _bare(status: int, body: bytes, content_type: str | None, headers: Mapping[s
     if content_type is not None:
         response.headers["content-type"] = content_type
     return response
-
-
-_CONTROL = {code: f"\\x{code:02x}" for code in [*range(32), 0x7F]}
-
-
-def _log_access(scope: Scope, path: str, status: int, took_ns: int) -> None:
-    """One line in the shape that log scrapers know (cli §11)."""
-    if not access.isEnabledFor(logging.INFO):
-        return
-    if took_ns > MINUTE:
-        took_ns -= took_ns % SECOND
-    now = time.strftime("%Y/%m/%d - %H:%M:%S")
-    client = scope["client"][0] if scope["client"] else "unix"
-    shown = path[:512].translate(_CONTROL).replace('"', '\\"')
-    access.info(
-        '[GIN] %s | %3d | %13s | %15s | %-7s  "%s"',
-        now,
-        status,
-        format_duration(took_ns),
-        client,
-        scope["method"],
-        shown,
-    )

@@ -25,6 +25,7 @@ from ..store import Store
 from ..store.archive import MEDIA_TYPE, Archive, install, pack
 from ..store.manifests import MAX_MANIFEST_BYTES
 from .answers import JSON
+from .audit import changing, notes_of
 from .ranges import asked_span
 from .routes import Route
 from .streams import unless_gone
@@ -46,6 +47,7 @@ class Archives:
     async def export(self, request: Request, body: bytes) -> Response:
         text = _model(request)
         name = ModelName.parse(text)
+        notes_of(request).model = name.full
         with contextlib.ExitStack() as unless_sent:
             try:
                 archive = await asyncio.to_thread(self._pack, name, unless_sent)
@@ -66,7 +68,12 @@ class Archives:
 
     async def import_(self, request: Request, body: bytes) -> Response:
         name = ModelName.parse(_model(request))
-        stored = await asyncio.to_thread(install, self._store, name, body)
+
+        def work() -> ModelName:
+            with changing(notes_of(request), self._store, name):
+                return install(self._store, name, body)
+
+        stored = await asyncio.to_thread(work)
         log.info("imported model %s", stored)
         return Response(encode(ImportReply(stored.display)), media_type=JSON)
 
@@ -117,7 +124,10 @@ def _model(request: Request) -> str:
 def routes(store: Store) -> list[Route]:
     own = Archives(store)
     return [
-        *(Route(method, EXPORT_PATH, own.export, "One file with a whole model") for method in ("GET", "HEAD")),
+        *(
+            Route(method, EXPORT_PATH, own.export, "One file with a whole model", gives_away=True)
+            for method in ("GET", "HEAD")
+        ),
         Route(
             "POST",
             IMPORT_PATH,

@@ -26,6 +26,7 @@ from ..chat.tools import call_id
 from ..engines.wire import Wire
 from ..messages import Event, Message, Text, Think, ToolCall, Usage
 from .checks import Constraint
+from .pace import Pace
 
 Events = AsyncGenerator[Event, None]
 
@@ -91,6 +92,9 @@ class Bill:
     def __init__(self) -> None:
         self._before = Usage()
         self._run = Usage()
+        self.pace = Pace()
+        self.is_closed = False
+        """Whether the answer came to its end."""
 
     def begin(self) -> None:
         """Another run, behind what those before it wrote."""
@@ -99,6 +103,11 @@ class Bill:
     def hear(self, usage: Usage) -> None:
         """What the present run costs so far."""
         self._run = usage
+        self.pace.hear(self._before.predicted_tokens + usage.predicted_tokens)
+
+    def close(self) -> None:
+        """The answer is complete."""
+        self.is_closed = True
 
     @property
     def has_several(self) -> bool:

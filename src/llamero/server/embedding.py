@@ -49,7 +49,7 @@ async def embed(inference: Inference, request: EmbedRequest, *, normalize: bool)
     if (request.inputs or request.tokens) and not job.wanted.plan.embedding:
         raise EngineError(f'"{request.model}" does not support embeddings', status=501)
     claim = claims.whole(request) if request.inputs or request.tokens else claims.visit()
-    return await inference.once(job, request, lambda ready: _embed(request, ready, normalize=normalize), claim)
+    return await inference.once(job, lambda ready: _embed(request, ready, normalize=normalize), claim)
 
 
 async def _embed(request: EmbedRequest, ready: Ready, *, normalize: bool) -> Embedded:
@@ -62,6 +62,7 @@ async def _embed(request: EmbedRequest, ready: Ready, *, normalize: bool) -> Emb
     vectors = tuple(_finished(row, request.dimensions, normalize=normalize) for row in rows)
     ended_ns = time.monotonic_ns()
     usage = Usage(prompt_tokens=tokens, prompt_ns=ended_ns - asked_ns)
+    ready.note(ready.account(usage))
     warnings = (*ready.job.warnings, *reading.warnings)
     return Embedded(vectors, usage, ended_ns - ready.job.started_ns, ready.load_ns, warnings, ready.delays)
 

@@ -39,7 +39,7 @@ from .answers import JSON
 from .bodies import read
 from .routes import Route
 from .streams import unless_gone
-from .transfers import Transfers, is_at_this_machine
+from .transfers import Transfers, is_trusted
 
 
 class FitBody(msgspec.Struct):
@@ -86,7 +86,7 @@ class Fitting:
         except ModelNotFound:
             if source == "local":
                 raise ModelNotFound(f"model '{asked.model}' not found") from None
-            wanted = PullRequest(name=name, insecure=asked.insecure, trusted=is_at_this_machine(request))
+            wanted = PullRequest(name=name, insecure=asked.insecure, trusted=is_trusted(request))
             found = await unless_gone(request, self._elsewhere(wanted))
         return Response(encode(await asyncio.to_thread(self._judge, name, found, self._machine())), media_type=JSON)
 

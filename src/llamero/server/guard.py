@@ -1,29 +1,28 @@
-"""Who may reach a handler at all: the Host, the Origin and the peer of a request, judged before anything else is read.
+"""Who may reach a handler at all: the peer, the Host, the Origin and the key of a request, judged before its body.
 
-It decides and sends nothing: `Guard.check` takes values and returns a `Verdict`.
-Source: native-api §1.3 and §1.4; security §6.3 to §6.5, §7, §8, §9.4.
+It decides and sends nothing: `Guard.check` takes values and returns a `Verdict`. What hosts, origins, peers and keys
+are is said in `hosts`, `origins`, `peers` and `keys`. Source: native-api §1.3 and §1.4; security §6 to §8, §9.4.
 """
 
 from __future__ import annotations
 
-import re
+import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Literal
 
-from ..dialects import native
-from ..errors import BadRequest, Forbidden, LlameroError
-from . import addresses
+from ..errors import BadRequest, Forbidden, LlameroError, Unauthorized
 from .addresses import Address
+from .attempts import Attempts
+from .caller import Rights
+from .hosts import NO_HOST, Host, Hosts, read_host
+from .keys import Key, Keys
+from .origins import HeaderLines, Origins
+from .peers import Peers
 
 Role = Literal["none", "infer", "share", "admin"]
-"""What a route asks of its caller (security §6.3, §6.4)."""
-
-Rights = Literal["infer", "admin"]
-"""What a caller may do (security §6.3)."""
-
-HeaderLines = tuple[tuple[str, str], ...]
+"""What a route asks of its caller (security §6.3, §6.4). `share`: an API key will do, or what the share itself takes
+for one (store-registry GAP-12)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,34 +31,44 @@ class Verdict:
     """True: on to the handler, whose reply gets `headers` too. False: this is the whole reply; so is a preflight's."""
     status: int = 200
     headers: HeaderLines = ()
-    body: bytes = b""
-    content_type: str | None = None
+    error: LlameroError | None = None
+    """What a refusal says; None: nothing at all."""
     rights: Rights = "admin"
     """Of an allowed request: with `infer`, handlers withhold what security §6.3 reserves."""
+    key: Key | None = None
+    """That the caller has shown, also when it does not suffice."""
 
 
-def _refuse(error: LlameroError, headers: HeaderLines = ()) -> Verdict:
-    return Verdict(False, error.status, headers, native.write_error(error), "application/json; charset=utf-8")
+def _refuse(error: LlameroError, headers: HeaderLines = (), key: Key | None = None) -> Verdict:
+    return Verdict(False, error.status, headers, error, key=key)
 
 
 _FORBIDDEN = Verdict(False, 403)
 _NO_CONTENT = Verdict(False, 204)
+_NO_KEYS = Keys()
 
 _SEVERAL_HOSTS = _refuse(BadRequest("more than one Host header"))
 _NO_HOST = _refuse(BadRequest("missing Host header"))
 _BAD_HOST = _refuse(BadRequest("malformed Host header"))
 
-_PUBLIC = Forbidden("forbidden: public addresses are not served, see LLAMERO_INSECURE_PUBLIC")
+_NOT_LISTED = _refuse(Forbidden("forbidden: this address may not connect, see LLAMERO_ALLOW_IPS"))
+_PUBLIC = Forbidden("forbidden: public addresses are not served, see OLLAMA_API_KEY and LLAMERO_INSECURE_PUBLIC")
 _FORWARDED = Forbidden(
     "forbidden: a forwarded request may use models but not manage them, see LLAMERO_TRUSTED_PROXIES and OLLAMA_API_KEY"
 )
+_FOR_ADMINS = Forbidden("forbidden")
+_TWO_KEYS = BadRequest("the request shows more than one API key: send Authorization or x-api-key, once")
+
+_HOST_WARNING = "host not allowed, see LLAMERO_ALLOWED_HOSTS"
 
 
 class Guard:
-    """The rules of one server. Raises BadRequest for an entry of `origins` or `allowed_hosts` that cannot be meant.
+    """The rules of one server. Raises BadRequest for an entry of a list that cannot be meant.
 
-    `origins` is OLLAMA_ORIGINS, `allowed_hosts` LLAMERO_ALLOWED_HOSTS, `insecure_public` LLAMERO_INSECURE_PUBLIC;
-    `host_names` are the names of this machine; `own_addresses` is called only where the answer depends on them.
+    `origins` is OLLAMA_ORIGINS, `allowed_hosts` LLAMERO_ALLOWED_HOSTS, `insecure_public` LLAMERO_INSECURE_PUBLIC,
+    `allow_ips` LLAMERO_ALLOW_IPS, `trusted_proxies` LLAMERO_TRUSTED_PROXIES, `admin_loopback` LLAMERO_ADMIN_LOOPBACK;
+    `host_names` are the names of this machine; `own_addresses` is called only where the answer depends on them; `keys`
+    gives those in force, `attempts` counts the wrong ones, `clock` tells seconds since 1970.
     """
 
     def __init__(
@@ -71,18 +80,45 @@ class Guard:
         insecure_public: bool,
         host_names: Sequence[str],
         own_addresses: Callable[[], frozenset[Address]],
+        allow_ips: Sequence[str] = (),
+        trusted_proxies: Sequence[str] = (),
+        admin_loopback: bool = False,
+        keys: Callable[[], Keys] = lambda: _NO_KEYS,
+        attempts: Attempts | None = None,
+        clock: Callable[[], float] = time.time,
     ) -> None:
-        self._origins = _Origins(origins)
-        self._hosts = _Hosts(allowed_hosts, host_names, loopback_bind, own_addresses)
+        self._origins = Origins(origins)
+        self._hosts = Hosts(allowed_hosts, host_names, loopback_bind, own_addresses)
+        self._peers = Peers(allow_ips=allow_ips, trusted_proxies=trusted_proxies, own_addresses=own_addresses)
         self._loopback_bind = loopback_bind
         self._insecure_public = insecure_public
-        self._own_addresses = own_addresses
+        self._admin_loopback = admin_loopback
+        self._keys = keys
+        self._attempts = attempts or Attempts()
+        self._clock = clock
+        warning = (("Llamero-Warning", _HOST_WARNING),)
+        # on a loopback bind the body is empty, as the reference's
+        self._wrong_host = Verdict(False, 403, warning) if loopback_bind else _refuse(Forbidden(_HOST_WARNING), warning)
+
+    @property
+    def needs_key(self) -> bool:
+        """Whether requests must show an API key."""
+        return self._keys().required
+
+    @property
+    def lists_addresses(self) -> bool:
+        """Whether only some addresses may connect (LLAMERO_ALLOW_IPS)."""
+        return self._peers.are_listed
 
     def start_warning(self, listen: str) -> str | None:
-        """What to say at start about the address we are bound to; None when only this machine reaches it."""
-        if self._loopback_bind:
+        """What to say at start about the address we are bound to; None when a key is needed, or only we reach it."""
+        if self._loopback_bind or self._keys().required:
             return None
-        who = "anyone who reaches it" if self._insecure_public else "every machine of the private network"
+        who = "every machine of the private network"
+        if self._peers.are_listed:
+            who = "every address in LLAMERO_ALLOW_IPS"
+        elif self._insecure_public:
+            who = "anyone who reaches it"
         return f"{listen} is served without an API key: {who} may use, change and delete models"
 
     def check(
@@ -99,56 +135,68 @@ class Guard:
         `headers` as ASGI gives them (names in lower case); `peer` is the socket's address, None on a unix socket;
         `role` is that of the route, None for a path that is no route.
 
-        1. No sound Host: 400.
-        2. A Host that is not served: 403.
-        3. An Origin that is not allowed, or a cross-site request without one: 403, empty.
-        4. A peer that is not served: 403.
-        5. OPTIONS: 204 for an allowed origin, and for an allowed host name on a loopback bind.
-        6. A forwarded request to what needs `admin`: 403.
+        1. A peer that LLAMERO_ALLOW_IPS leaves out: 403.
+        2. No sound Host: 400.
+        3. A Host that is not served: 403.
+        4. An Origin that is not allowed, or a cross-site request without one: 403, empty.
+        5. Without keys, a peer that is not served: 403.
+        6. OPTIONS: 204 for an allowed origin, and for an allowed host name on a loopback bind without keys.
+        7. With keys, as `_judge_key` says; without, a forwarded request to what needs `admin`: 403.
         """
+        if not self._peers.may_connect(peer):  # 1
+            return _NOT_LISTED
         head = _Head(headers)
+        with_keys = self._keys().required
 
-        if len(head.hosts) > 1:  # 1
+        if len(head.hosts) > 1:  # 2
             return _SEVERAL_HOSTS
         if not head.hosts and http_version == "1.1":
             return _NO_HOST
-        host = read_host(head.hosts[0]) if head.hosts else _EMPTY_HOST
+        host = read_host(head.hosts[0]) if head.hosts else NO_HOST
         if host is None:
             return _BAD_HOST
 
-        if not self._hosts.serve(host, from_browser=head.from_browser):  # 2
-            return self._hosts.refusal
+        is_served = self._hosts.serve(host, from_browser=head.from_browser)  # 3
+        # bound wider, a page under another name has no key to show
+        if not is_served and (self._loopback_bind or not with_keys):
+            return self._wrong_host
 
-        cors = self._judge_origin(head, host, method)  # 3
+        cors = self._judge_origin(head, host, method)  # 4
         if cors is None:
             return _FORBIDDEN
 
-        near = self._is_near(peer)
-        if not near and not self._insecure_public:  # 4
+        if not (with_keys or self._may_come(peer)):  # 5
             return _refuse(_PUBLIC, cors)
 
-        if method == "OPTIONS":  # 5
-            if cors:
+        if method == "OPTIONS":  # 6
+            if cors and (head.is_preflight or not with_keys):
                 return Verdict(False, 204, self._origins.preflight_headers(head.origins[0], head.to_private_network))
-            if self._loopback_bind and host.address is None:
+            if self._loopback_bind and host.address is None and not with_keys:
                 return _NO_CONTENT
 
-        # A tunnel or a proxy makes strangers look near. A public peer is served only by LLAMERO_INSECURE_PUBLIC,
-        # which lets strangers do everything anyway.
-        rights: Rights = "infer" if near and head.forwarded else "admin"
-        if rights == "infer" and role not in ("none", "infer", "share"):  # 6
+        if with_keys:  # 7
+            is_admin = self._admin_loopback and is_served and not head.forwarded and self._peers.is_loopback(peer)
+            return self._judge_key(head, peer, role, cors, is_admin=is_admin)
+        rights = self._rights(head, peer)
+        if rights == "infer" and role not in ("none", "infer", "share"):
             return _refuse(_FORWARDED, cors)
         return Verdict(True, headers=cors, rights=rights)
 
-    def is_ours(self, host: str) -> bool:
-        """Whether a Host header certainly means this machine, so that what was signed for it was meant for us.
+    def client(self, peer: str | None, headers: Iterable[tuple[bytes, bytes]]) -> str:
+        """The address of who asks, for logs and limits: no decision but those may stand on it."""
+        lines = [value.decode("latin-1") for name, value in headers if name == b"x-forwarded-for"]
+        return self._peers.client(peer, lines)
 
-        Stricter than what is served: any server may call itself by a name that nobody here has given it.
-        """
+    def is_ours(self, host: str) -> bool:
+        """Whether a Host header certainly means this machine, so that what was signed for it was meant for us."""
         read = read_host(host)
         return read is not None and self._hosts.is_ours(read)
 
-    def _judge_origin(self, head: _Head, host: _Host, method: str) -> HeaderLines | None:
+    def is_local(self, peer: str | None, headers: Iterable[tuple[bytes, bytes]]) -> bool:
+        """Whether the client itself, and no proxy or tunnel for it, runs on this machine."""
+        return self._peers.is_loopback(peer) and not any(_tells_forwarding(name) for name, _ in headers)
+
+    def _judge_origin(self, head: _Head, host: Host, method: str) -> HeaderLines | None:
         """The CORS headers of the reply, none for the same origin; None: not allowed (security §7 no. 1 to 5)."""
         if not head.origins:
             return None if head.cross_site and method not in ("GET", "HEAD") else ()
@@ -159,17 +207,65 @@ class Guard:
             return ()
         return self._origins.reply_headers(origin) if self._origins.allow(origin) else None
 
-    def _is_near(self, peer: str | None) -> bool:
-        if peer is None:
+    def _judge_key(
+        self, head: _Head, peer: str | None, role: Role | None, cors: HeaderLines, *, is_admin: bool
+    ) -> Verdict:
+        """With keys (security §6.2). `is_admin`: the caller counts as admin without one.
+
+        1. More than one key shown: 400. 2. A good one: what its role may. 3. None that is good: what is open to
+        everybody, and the share, which asks for itself. 4. Nothing else, and every path that is no route: 401.
+        """
+        secrets = head.secrets
+        if len(set(secrets)) > 1 or head.repeats_secrets:  # 1
+            return _refuse(_TWO_KEYS, cors)
+        key = self._keys().find(secrets[0], self._clock()) if secrets else None
+        if is_admin:
+            return Verdict(True, headers=cors, key=key)
+        if key is not None:  # 2
+            if key.role == "infer" and role not in ("none", "infer", "share"):
+                return _refuse(_FOR_ADMINS, cors, key)
+            return Verdict(True, headers=cors, rights=key.role, key=key)
+        if role in ("none", "share"):  # 3
+            return Verdict(True, headers=cors, rights="infer")
+        if not secrets:  # 4
+            return _refuse(Unauthorized(), cors)
+        return _refuse(self._attempts.failed(self._peers.client(peer, head.forwarded_for), Unauthorized()), cors)
+
+    def _may_come(self, peer: str | None) -> bool:
+        """Whether a peer is served while there are no keys (security §6.5)."""
+        if self._insecure_public or self._peers.are_listed:
             return True
-        address = addresses.parse(peer)
-        return address is not None and addresses.is_near(address, self._own_addresses)
+        return self._peers.is_near(peer) or self._peers.is_trusted_proxy(peer)
+
+    def _rights(self, head: _Head, peer: str | None) -> Rights:
+        """Of a peer that is served while there are no keys: a tunnel or a proxy makes strangers look near.
+
+        A public peer that only LLAMERO_INSECURE_PUBLIC lets in is none the better for it: strangers may do everything.
+        """
+        if not head.forwarded or self._peers.is_trusted_proxy(peer):
+            return "admin"
+        return "infer" if self._peers.is_near(peer) or self._peers.are_listed else "admin"
+
+
+def _tells_forwarding(name: bytes) -> bool:
+    return name.startswith(b"x-forwarded-") or name in (b"forwarded", b"x-real-ip", b"cf-connecting-ip")
 
 
 class _Head:
     """What a verdict needs of a request's headers."""
 
-    __slots__ = ("cross_site", "forwarded", "from_browser", "hosts", "origins", "to_private_network")
+    __slots__ = (
+        "_bearers",
+        "_x_api_keys",
+        "cross_site",
+        "forwarded",
+        "forwarded_for",
+        "from_browser",
+        "hosts",
+        "is_preflight",
+        "origins",
+        "to_private_network",
+    )
 
     def __init__(self, headers: Iterable[tuple[bytes, bytes]]) -> None:
         self.hosts: list[str] = []
@@ -177,8 +273,12 @@ class _Head:
         """Without empty ones: no browser sends those, and the reference takes them for absent."""
         self.from_browser = False
         self.cross_site = False
+        self.is_preflight = False
         self.to_private_network = False
         self.forwarded = False
+        self.forwarded_for: list[str] = []
+        self._bearers: list[bytes] = []
+        self._x_api_keys: list[bytes] = []
         for name, value in headers:
             if name == b"host":
                 self.hosts.append(value.decode("latin-1"))
@@ -190,196 +290,30 @@ class _Head:
                 self.from_browser |= value.startswith(b"Mozilla/")
             elif name == b"sec-fetch-site":
                 self.cross_site |= value == b"cross-site"
+            elif name == b"access-control-request-method":
+                self.is_preflight = True
             elif name == b"access-control-request-private-network":
                 self.to_private_network |= value == b"true"
-            elif name.startswith(b"x-forwarded-") or name in (b"forwarded", b"x-real-ip", b"cf-connecting-ip"):
+            elif name == b"authorization":
+                self._bearers.append(_bearer(value))
+            elif name == b"x-api-key":
+                self._x_api_keys.append(value)
+            elif _tells_forwarding(name):
                 self.forwarded = True
+                if name == b"x-forwarded-for":
+                    self.forwarded_for.append(value.decode("latin-1"))
+
+    @property
+    def secrets(self) -> list[bytes]:
+        """What is shown as a key, without empty ones: clients that have none send those."""
+        return [secret for secret in (*self._bearers, *self._x_api_keys) if secret]
+
+    @property
+    def repeats_secrets(self) -> bool:
+        return len(self._bearers) > 1 or len(self._x_api_keys) > 1
 
 
-# --- Host (security §8) --------------------------------------------------------------------------------------------
-
-MAX_HOST_CHARS = 260
-"""A DNS name of 253 characters, its last dot, a colon and five digits."""
-
-# What DNS and container networks use. Userinfo, blanks, control characters and all else: malformed.
-_NAME = r"(?P<name>[a-z0-9._-]*)"
-_LITERAL = r"\[(?P<literal>[0-9a-f:.]+)\]"
-_HOST = re.compile(rf"(?:{_LITERAL}|{_NAME})(?::[0-9]{{0,5}})?")
-
-_LOCAL_ENDINGS = (".localhost", ".local", ".internal")
-
-
-@dataclass(frozen=True, slots=True)
-class _Host:
-    text: str
-    """In lower case, else as sent: what an origin of the same host ends with."""
-    name: str
-    """Without port, brackets and the dot at its end; an IP literal in its usual form."""
-    address: Address | None = None
-    """When the name is an IP literal."""
-
-
-_EMPTY_HOST = _Host("", "")
-
-
-def read_host(text: str) -> _Host | None:
-    """The value of a Host header; None when it is malformed."""
-    return _read_host(text.lower()) if len(text) <= MAX_HOST_CHARS else None
-
-
-@lru_cache(maxsize=256)
-def _read_host(text: str) -> _Host | None:
-    match = _HOST.fullmatch(text)
-    if match is None:
-        return None
-    literal = match["literal"]
-    name = literal or match["name"].removesuffix(".")
-    address = addresses.parse(name)
-    if literal and (address is None or ":" not in literal):
-        return None  # brackets are for IPv6
-    return _Host(text, str(address or name), address)
-
-
-class _Hosts:
-    """Which hosts are served: the defence against DNS rebinding."""
-
-    def __init__(
-        self,
-        allowed: Sequence[str],
-        host_names: Sequence[str],
-        loopback_bind: bool,
-        own_addresses: Callable[[], frozenset[Address]],
-    ) -> None:
-        self._all = "*" in allowed
-        listed = [_read_allowed_host(entry) for entry in allowed if entry != "*"]
-        given = [name.lower() for name in host_names]
-        self._own_names = {"localhost", *given, *(f"{name}.local" for name in given)}
-        self._own_names.update(name for name in listed if not name.startswith("."))
-        self._listed_endings = tuple(name for name in listed if name.startswith("."))
-        self._endings = (*_LOCAL_ENDINGS, *self._listed_endings)
-        self._loopback_bind = loopback_bind
-        self._own_addresses = own_addresses
-        why = "host not allowed, see LLAMERO_ALLOWED_HOSTS"
-        warning = (("Llamero-Warning", why),)
-        # on a loopback bind the body is empty, as the reference's
-        self.refusal = Verdict(False, 403, warning) if loopback_bind else _refuse(Forbidden(why), warning)
-
-    def serve(self, host: _Host, *, from_browser: bool) -> bool:
-        if self._all or not host.name or host.name in self._own_names or host.name.endswith(self._endings):
-            return True
-        if self._loopback_bind:
-            return host.address is not None and self._is_local(host.address)
-        # Bound wider, other programs may use any name. A page cannot rebind an address, nor a name without a dot.
-        return not from_browser or host.address is not None or "." not in host.name
-
-    def is_ours(self, host: _Host) -> bool:
-        if self._all or host.name in self._own_names or host.name.endswith(self._listed_endings):
-            return True
-        return host.address is not None and (host.address.is_loopback or host.address in self._own_addresses())
-
-    def _is_local(self, address: Address) -> bool:
-        if address.is_loopback or address.is_unspecified or addresses.is_private(address):
-            return True
-        return address in self._own_addresses()
-
-
-def _read_allowed_host(entry: str) -> str:
-    """A name, an IP literal, or `.name` for all subdomains; a port is ignored. Raises BadRequest naming the entry."""
-    host = read_host(entry.removeprefix("."))
-    if host is None or not host.name:
-        raise BadRequest(f"LLAMERO_ALLOWED_HOSTS: {entry!r} is not a host: write a name, .name for subdomains, or *")
-    return f".{host.name}" if entry.startswith(".") else host.name
-
-
-# --- Origin (security §7) ------------------------------------------------------------------------------------------
-
-MAX_ORIGIN_CHARS = 512
-"""A scheme and a host; browsers send no more."""
-
-DEFAULT_ORIGINS = (
-    *(
-        f"{scheme}://{host}{port}"
-        for host in ("localhost", "127.0.0.1", "0.0.0.0")
-        for port in ("", ":*")
-        for scheme in ("http", "https")
-    ),
-    *(f"{scheme}://*" for scheme in ("app", "file", "tauri", "vscode-webview", "vscode-file")),
-)
-
-EXACT_SCHEMES = (
-    "http://",
-    "https://",
-    "chrome-extension://",
-    "moz-extension://",
-    "ms-browser-extension://",
-    "safari-extension://",
-    "safari-web-extension://",
-)
-"""How an entry without `*` may start; an origin of another scheme needs the `*`, as in the reference."""
-
-_ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://(?:\[[0-9a-f:.]+\]|[a-z0-9._-]*)(?::[0-9]{1,5})?")
-
-_EXPOSED = ("Access-Control-Expose-Headers", "X-Request-Id,Request-Id,Llamero-Warning")
-
-_PREFLIGHT: HeaderLines = (
-    ("Access-Control-Allow-Methods", "GET,POST,PUT,PATCH,DELETE,HEAD,OPTIONS"),
-    (
-        "Access-Control-Allow-Headers",
-        # the reference's, in its order
-        "Authorization,Content-Type,User-Agent,Accept,X-Requested-With,Openai-Beta,X-Stainless-Arch,X-Stainless-Async,"
-        "X-Stainless-Custom-Poll-Interval,X-Stainless-Helper-Method,X-Stainless-Lang,X-Stainless-Os,"
-        "X-Stainless-Package-Version,X-Stainless-Poll-Helper,X-Stainless-Retry-Count,X-Stainless-Runtime,"
-        "X-Stainless-Runtime-Version,X-Stainless-Timeout,"
-        # ours
-        "X-Api-Key,Anthropic-Version,Anthropic-Beta,Anthropic-Dangerous-Direct-Browser-Access,Openai-Organization,"
-        "Openai-Project,X-Stainless-Helper,X-Stainless-Read-Timeout,Llamero-Priority",
-    ),
-    ("Access-Control-Max-Age", "43200"),
-)
-
-
-class _Origins:
-    """Which pages of other origins may read our replies. Raises BadRequest naming an entry that cannot be meant."""
-
-    def __init__(self, entries: Sequence[str]) -> None:
-        self._all = "*" in entries
-        patterns = [_compile_origin(entry.lower()) for entry in (*entries, *DEFAULT_ORIGINS) if entry != "*"]
-        self._pattern = re.compile("|".join(patterns))
-
-    def allow(self, origin: str) -> bool:
-        if self._all:
-            return True
-        if len(origin) > MAX_ORIGIN_CHARS:
-            return False
-        origin = origin.lower()
-        return _ORIGIN.fullmatch(origin) is not None and self._pattern.fullmatch(origin) is not None
-
-    def reply_headers(self, origin: str) -> HeaderLines:
-        return (*self._allow_origin(origin), _EXPOSED)
-
-    def preflight_headers(self, origin: str, to_private_network: bool) -> HeaderLines:
-        headers = self._allow_origin(origin) + _PREFLIGHT
-        if not self._all:
-            headers += (("Vary", "Access-Control-Request-Method"), ("Vary", "Access-Control-Request-Headers"))
-        if to_private_network:
-            headers += (("Access-Control-Allow-Private-Network", "true"),)
-        return headers
-
-    def _allow_origin(self, origin: str) -> HeaderLines:
-        # never Access-Control-Allow-Credentials: no page may act with what the browser remembers
-        if self._all:
-            return (("Access-Control-Allow-Origin", "*"),)
-        return (("Access-Control-Allow-Origin", origin), ("Vary", "Origin"))
-
-
-def _compile_origin(entry: str) -> str:
-    """One entry, in lower case, as a regular expression. Raises BadRequest naming it."""
-    before, star, after = entry.partition("*")
-    if "*" in after:
-        raise BadRequest(f"OLLAMA_ORIGINS: {entry!r} has more than one *")
-    if not star and not (entry.startswith(EXACT_SCHEMES) and _ORIGIN.fullmatch(entry)):
-        raise BadRequest(f"OLLAMA_ORIGINS: {entry!r} is not an origin: write scheme://host[:port], at most one *, or *")
-    # a port is digits: http://localhost:* must not cover http://localhost:1.evil.test
-    is_port = "://" in before and before.endswith(":") and not after
-    wildcard = ("[0-9]+" if is_port else ".*") if star else ""
-    return re.escape(before) + wildcard + re.escape(after)
+def _bearer(authorization: bytes) -> bytes:
+    """The secret of `Bearer SECRET`; empty for another scheme, which is somebody else's: a proxy's, the share's."""
+    scheme, _, secret = authorization.partition(b" ")
+    return secret if scheme.lower() == b"bearer" else b""

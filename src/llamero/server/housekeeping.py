@@ -24,10 +24,11 @@ from ..store.check import Check
 from ..store.manifests import Manifest
 from ..store.usage import ModelUsage
 from .answers import JSON
+from .audit import changing, notes_of
 from .bodies import read
 from .reports import ProgressLine, Report, Shared, every, report
 from .routes import Handler, Route
-from .transfers import Transfers, is_at_this_machine
+from .transfers import Transfers, is_at_this_machine, is_trusted
 
 TICK_S = 0.1
 """Between two lines about how far a check is."""
@@ -140,15 +141,20 @@ class Housekeeping:
     async def move(self, request: Request, body: bytes) -> Response:
         asked = read(request, body, MoveBody, "MoveRequest")
         source, destination = ModelName.parse(asked.source), ModelName.parse(asked.destination)
+
+        def work() -> ModelName:
+            with changing(notes_of(request), self._store, destination):
+                return self._store.move(source, destination)
+
         try:
-            name = await asyncio.to_thread(self._store.move, source, destination)
+            name = await asyncio.to_thread(work)
         except ModelNotFound:
             raise ModelNotFound(f"model '{asked.source}' not found") from None
         return Response(encode(MoveReply(name.display)), media_type=JSON)
 
     async def doctor(self, request: Request, body: bytes) -> Response:
         asked = read(request, body or b"{}", DoctorBody, "DoctorRequest")
-        trusted = is_at_this_machine(request)
+        trusted = is_trusted(request)
 
         def work(tell: Report, cancelled: Callable[[], bool]) -> None:
             tell(Progress("reading manifests"))
@@ -189,7 +195,7 @@ class Housekeeping:
     async def update(self, request: Request, body: bytes) -> Response:
         asked = read(request, body or b"{}", UpdateBody, "UpdateRequest")
         names = [self._stored(text) for text in asked.models]
-        trusted = is_at_this_machine(request)
+        trusted = is_trusted(request)
 
         def work(tell: Report, cancelled: Callable[[], bool]) -> None:
             tell(Progress("reading manifests"))

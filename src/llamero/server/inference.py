@@ -47,11 +47,16 @@ from ..store import Store
 from ..store.capabilities import beginning_token
 from ..store.models import Model
 from ..template.cache import parsed
-from . import adapters, claims, turn
+from . import adapters, claims, rights, turn
 from .adapters import Selection
+from .caller import caller
 from .checks import Constraint, check_capabilities, check_images, check_thinking, think_of, unheard_wishes
+from .fullness import Fullness
 from .recall import Recall
+from .reloads import Reloads
+from .shelf import Shelf
 from .turn import Job, Ready
+from .watch import Watch
 
 log = logging.getLogger(__name__)
 
@@ -65,13 +70,20 @@ NO_REMOTE = "ollama cloud is disabled: remote model is unavailable"
 class Inference:
     """Answers requests; shared by all connections."""
 
-    def __init__(self, store: Store, scheduler: Scheduler, effects: LocalEffects, settings: Settings) -> None:
+    def __init__(
+        self, store: Store, scheduler: Scheduler, effects: LocalEffects, watch: Watch, settings: Settings
+    ) -> None:
         self._store = store
+        self._shelf = Shelf(store)
         self._scheduler = scheduler
+        self._reloads = Reloads(scheduler)
         self._effects = effects
+        self._watch = watch
         self._remotes = settings.remotes
         self._defaults = Defaults.of(settings)
+        self._keep_alive_ns = settings.keep_alive_ns
         self.speeds = Speeds()
+        self.fullness = Fullness()
 
     async def chat(self, request: ChatRequest) -> AsyncGenerator[Step, None]:
         """Answer a conversation; without messages, load the model or (keep-alive 0) let it go."""
@@ -87,7 +99,7 @@ class Inference:
         choice = parse_choice(request.tool_choice, request.parallel_tool_calls, request.tools)
         job = self.job(model, request, started_ns, await self._adapters(model, request))
         if not request.messages:
-            async with self.lease(job, request, claims.visit()) as ready:
+            async with self.lease(job, claims.visit()) as ready:
                 yield Loaded("load", job.warnings, ready.delays)
             return
         check_images(request, model, request.messages)
@@ -115,7 +127,7 @@ class Inference:
         check_capabilities(request.model, model, "generate", ["insert"] if request.suffix else [])
         job = self.job(model, request, started_ns, await self._adapters(model, request))
         if only_loads:
-            async with self.lease(job, request, claims.visit()) as ready:
+            async with self.lease(job, claims.visit()) as ready:
                 yield Loaded("load", job.warnings, ready.delays)
             return
         turn.check_tokens("prompt", request.tokens, model)
@@ -137,7 +149,7 @@ class Inference:
         check_images(request, model, request.messages)
         conversation = prompt.assemble(model.system, model.messages, request.messages)
         job = self.job(model, request, time.monotonic_ns())
-        async with self.lease(job, request, claims.visit()) as ready:
+        async with self.lease(job, claims.visit()) as ready:
             return await turn.count(conversation, request.tools, choice, think_of(request, model), ready)
 
     async def detokenize(self, request: Request, tokens: Sequence[int], field: str = "tokens") -> str:
@@ -155,23 +167,23 @@ class Inference:
         """One question to an engine with a model's vocabulary: one that is loaded serves, however it was loaded."""
         job = self.job(model, request, time.monotonic_ns())
         job = replace(job, wanted=replace(job.wanted, takes_any=True))
-        return await self.once(job, request, lambda ready: ask(ready.wire), claims.visit())
+        return await self.once(job, lambda ready: ask(ready.wire), claims.visit())
 
-    async def once(self, job: Job, request: Request, work: Callable[[Ready], Awaitable[T]], claim: Claim) -> T:
+    async def once(self, job: Job, work: Callable[[Ready], Awaitable[T]], claim: Claim) -> T:
         """What comes of `work` on a leased engine. One that had died unnoticed is replaced (scheduler R-08)."""
         try:
-            async with self.lease(job, request, claim) as ready:
+            async with self.lease(job, claim) as ready:
                 return await work(ready)
         except EngineGone:
             log.warning("the engine of %s had died: a fresh one is asked", job.model.name)
-        async with self.lease(job, request, claim) as ready:
+        async with self.lease(job, claim) as ready:
             return await work(ready)
 
     async def load(self, name: str, keep_alive_ns: int) -> None:
         """Have a model ready before anybody asks for it."""
         model = await self.model(name, f"model '{name}' not found")
         request = Request(model=name, keep_alive_ns=keep_alive_ns)
-        async with self.lease(self.job(model, request, time.monotonic_ns()), request, claims.visit()):
+        async with self.lease(self.job(model, request, time.monotonic_ns()), claims.visit()):
             log.info("preloaded model=%s", name)
 
     async def model(self, text: str, missing: str, *, remote: str = NO_REMOTE) -> Model:
@@ -198,7 +210,7 @@ class Inference:
 
     def _checked(self, name: ModelName) -> Model:
         """A model whose weights have had their one full check; the engine must never be the first to read a file."""
-        model = self._store.resolve(name)
+        model = self._shelf.resolve(name)
         self._store.check_weights(model)
         return model
 
@@ -210,7 +222,11 @@ class Inference:
         return adapters.select(model, request.model, found)
 
     def job(self, model: Model, request: Request, started_ns: int, selection: Selection | None = None) -> Job:
-        """Options merged and checked, and the load plan they lead to. Without a `selection`, with its own adapters."""
+        """A request as its caller may make it: options merged and checked, and the load plan they lead to.
+
+        Without a `selection`, with the model's own adapters.
+        """
+        request = rights.granted(request, caller.get(), self._keep_alive_ns)
         selection = selection or adapters.own(model)
         stored, _ = read_options(model.parameters)
         asked, unknown = read_options(request.options)
@@ -226,12 +242,23 @@ class Inference:
         wanted = want(facts, options, shift, machine, self._defaults, tells_logprobs=_tells_logprobs(request, options))
         told = (*request.warnings, *unheard_wishes(request, model), *unknown, *wanted.warnings)
         warnings = (*told, *self._store.source_warnings(model))
-        return Job(model, options, wanted, warnings, started_ns, selection)
+        return Job(model, options, wanted, warnings, started_ns, selection, request.keep_alive_ns)
 
     @asynccontextmanager
-    async def lease(self, job: Job, request: Request, claim: Claim) -> AsyncIterator[Ready]:
-        async with self._scheduler.lease(job.wanted, job.model, request.keep_alive_ns, claim) as lease:
+    async def lease(self, job: Job, claim: Claim) -> AsyncIterator[Ready]:
+        if claim.visits and job.keep_alive_ns == 0:
+            rights.check_unload(caller.get())
+        with self._reloads.admitted(caller.get(), job.wanted):
+            async with self._leased(job, claim) as ready:
+                yield ready
+
+    @asynccontextmanager
+    async def _leased(self, job: Job, claim: Claim) -> AsyncIterator[Ready]:
+        async with self._scheduler.lease(job.wanted, job.model, job.keep_alive_ns, claim) as lease:
             loaded = lease.runner.wanted.plan
+            self._watch.leased(job.model.name.display, lease.queued_s)
+            if lease.load_s:
+                self.fullness.loaded(str(job.model.weights_digest))
             if lease.engine.plan.chat_template != loaded.chat_template:
                 job = job.without_jinja()
             if loaded.drafts and not lease.engine.plan.drafts:
@@ -249,6 +276,7 @@ class Inference:
                 lora,
                 seat=lease.seat,
                 settle=lease.settle,
+                note=self._watch.answered,
             )
 
     async def _on_engine(
@@ -259,11 +287,13 @@ class Inference:
         for is_last_try in (False, True):
             begun = False
             try:
-                async with self.lease(job, request, claim) as ready, aclosing(work(ready)) as steps:
+                async with self.lease(job, claim) as ready, aclosing(work(ready)) as steps:
                     async for step in steps:
                         begun = True
-                        if isinstance(step, Finished) and job.model.gguf is not None:
-                            self.speeds.learn(str(job.model.weights_digest), job.model.gguf, step.cost)
+                        if isinstance(step, Finished):
+                            self.fullness.answered(str(job.model.weights_digest), step.usage)
+                            if job.model.gguf is not None:
+                                self.speeds.learn(str(job.model.weights_digest), job.model.gguf, step.cost)
                         yield step
                 return
             except EngineGone:
@@ -272,6 +302,7 @@ class Inference:
                 log.warning("the engine of %s had died: a fresh one is asked", job.model.name)
 
     def _unload(self, model: Model) -> Loaded:
+        rights.check_unload(caller.get())
         self._scheduler.unload(str(model.weights_digest))
         return Loaded("unload")
 

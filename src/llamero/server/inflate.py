@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import zlib
-from typing import Any
+from collections.abc import Callable, Iterator
 
 import zstandard
 
@@ -13,10 +13,16 @@ from ..errors import BadRequest, LlameroError, TooLarge
 ZSTD_WINDOW_BYTES = 8 * 2**20
 """Of memory that a frame may make the decoder hold."""
 
-_ZSTD_PIECE_BYTES = 1024
-"""Fed at a time. The smallest block has four bytes and may become 128 KiB: so much is 32 MiB at the most."""
+_ZSTD_PIECE_BYTES = 256
+"""Fed at a time. The smallest block has four bytes and may become 128 KiB: so much is 8 MiB at the most."""
+
+_ZLIB_FED_BYTES = 64 * 2**10
+_PIECE_BYTES = 2**20
 
 FAILED = "failed to decompress request body"
+
+Unpack = Callable[[bytes], Iterator[bytes]]
+"""From a compressed body to its pieces. Raises BadRequest for a damaged one."""
 
 
 async def inflated(body: bytes, encoding: str, limit_bytes: int) -> bytes:
@@ -25,40 +31,54 @@ async def inflated(body: bytes, encoding: str, limit_bytes: int) -> bytes:
         case "" | "identity":
             return body
         case "gzip" | "x-gzip":
-            decoder: Any = zlib.decompressobj(wbits=31)
+            return await asyncio.to_thread(_within, limit_bytes, _gunzip, body)
         case "deflate":
-            decoder = zlib.decompressobj()
+            return await asyncio.to_thread(_within, limit_bytes, _inflate, body)
         case "zstd":
-            decoder = None
-        case _:
-            raise LlameroError("unsupported content encoding", status=415)
-    return await asyncio.to_thread(_unzstd if decoder is None else _inflate, body, limit_bytes, decoder)
+            return await asyncio.to_thread(_within, limit_bytes, _unzstd, body)
+    raise LlameroError("unsupported content encoding", status=415)
 
 
-def _inflate(body: bytes, limit_bytes: int, decoder: Any) -> bytes:
+def _within(limit_bytes: int, unpack: Unpack, body: bytes) -> bytes:
+    """Unpacked twice, first without keeping it: what turns out too large has never been held."""
+    size = 0
+    for piece in unpack(body):
+        size += len(piece)
+        if size > limit_bytes:
+            raise TooLarge(limit_bytes)
+    return b"".join(unpack(body))
+
+
+def _gunzip(body: bytes) -> Iterator[bytes]:
+    return _zlib_pieces(body, wbits=31)
+
+
+def _inflate(body: bytes) -> Iterator[bytes]:
+    return _zlib_pieces(body, wbits=zlib.MAX_WBITS)
+
+
+def _zlib_pieces(body: bytes, wbits: int) -> Iterator[bytes]:
+    decoder = zlib.decompressobj(wbits)
     try:
-        data: bytes = decoder.decompress(body, limit_bytes + 1)
+        for at in range(0, len(body), _ZLIB_FED_BYTES):
+            data = body[at : at + _ZLIB_FED_BYTES]
+            while data and not decoder.eof:
+                yield decoder.decompress(data, _PIECE_BYTES)
+                data = decoder.unconsumed_tail
+        while not decoder.eof:
+            if not (piece := decoder.decompress(b"", _PIECE_BYTES)):
+                raise BadRequest(FAILED)
+            yield piece
     except zlib.error as error:
         raise BadRequest(FAILED) from error
-    if len(data) > limit_bytes:
-        raise TooLarge(limit_bytes)
-    if not decoder.eof:
-        raise BadRequest(FAILED)
-    return data
 
 
-def _unzstd(body: bytes, limit_bytes: int, decoder: None) -> bytes:
+def _unzstd(body: bytes) -> Iterator[bytes]:
     frame = zstandard.ZstdDecompressor(max_window_size=ZSTD_WINDOW_BYTES).decompressobj()
-    parts: list[bytes] = []
-    left = limit_bytes
     try:
         for at in range(0, len(body), _ZSTD_PIECE_BYTES):
-            parts.append(frame.decompress(body[at : at + _ZSTD_PIECE_BYTES]))
-            left -= len(parts[-1])
-            if left < 0:
-                raise TooLarge(limit_bytes)
+            yield frame.decompress(body[at : at + _ZSTD_PIECE_BYTES])
     except zstandard.ZstdError as error:
         raise BadRequest(FAILED) from error
     if not frame.eof:
         raise BadRequest(FAILED)
-    return b"".join(parts)

@@ -18,15 +18,20 @@ from ..build.create import CreateRequest, create
 from ..config import Settings
 from ..dialects import native
 from ..dialects.gojson import encode
-from ..errors import BadRequest, Forbidden, ModelNotFound
+from ..errors import BadRequest, Forbidden, InvalidName, ModelNotFound
 from ..names import Digest, ModelName, split_source
 from ..options import read_options
 from ..scheduler.loop import Scheduler
+from ..scheduler.views import Snapshot
 from ..store import Model, Store, Summary
 from .answers import JSON, nothing
+from .audit import changing, notes_of
 from .bodies import read
+from .caller import caller
+from .fullness import Fullness
 from .reports import Report, Shared, report
-from .transfers import Transfers, is_at_this_machine, stub_name
+from .shelf import Shelf
+from .transfers import Transfers, is_trusted, stub_name
 
 NO_REMOTE_DETAILS = "ollama cloud is disabled: remote model details are unavailable"
 
@@ -61,7 +66,7 @@ class TagsReply(msgspec.Struct):
     models: list[TagsEntry]
 
 
-class PsEntry(msgspec.Struct):
+class PsEntry(msgspec.Struct, omit_defaults=True):
     name: str
     model: str
     size: int
@@ -70,6 +75,8 @@ class PsEntry(msgspec.Struct):
     expires_at: str
     size_vram: int
     context_length: int
+    context_used: int = 0
+    """Tokens of the conversation that it answered last."""
 
 
 class PsLoading(msgspec.Struct):
@@ -119,20 +126,24 @@ class ShowReply(msgspec.Struct, omit_defaults=True):
 
 
 class Library:
-    def __init__(self, store: Store, scheduler: Scheduler, transfers: Transfers, settings: Settings) -> None:
+    def __init__(
+        self, store: Store, scheduler: Scheduler, fullness: Fullness, transfers: Transfers, settings: Settings
+    ) -> None:
         self._store = store
+        self._shelf = Shelf(store)
         self._scheduler = scheduler
+        self._fullness = fullness
         self._remotes = None if settings.no_cloud else settings.remotes
         self._transfers = transfers
 
     # --- looking ---------------------------------------------------------------------------------------------------
 
     async def tags(self, request: Request, body: bytes) -> Response:
-        summaries = await asyncio.to_thread(self._store.list)
+        summaries = await asyncio.to_thread(self._shelf.list)
         return _json(TagsReply([_listed(summary) for summary in summaries]))
 
     async def ps(self, request: Request, body: bytes) -> Response:
-        snapshot = self._scheduler.snapshot()
+        snapshot = await asyncio.to_thread(self._visible, self._scheduler.snapshot())
         models = [
             PsEntry(
                 name=view.model.name.display,
@@ -143,12 +154,22 @@ class Library:
                 expires_at=native.timestamp(view.expires_at_ns, local=True),
                 size_vram=view.memory.vram_bytes,
                 context_length=view.wanted.plan.ctx_tokens,
+                context_used=self._fullness.tokens(str(view.model.weights_digest)),
             )
             for view in snapshot.loaded
         ]
         loading = [PsLoading(view.model.name.display, round(view.progress, 2)) for view in snapshot.loading]
         queue = [PsWaiting(view.position, view.model.name.display, view.waiting_ms) for view in snapshot.queue]
         return _json(PsReply(models, loading, queue))
+
+    def _visible(self, snapshot: Snapshot) -> Snapshot:
+        """What a caller may know of: its models, and without an admin key of those who wait only itself."""
+        who, allows = caller.get(), self._shelf.allows
+        return Snapshot(
+            tuple(view for view in snapshot.loaded if allows(view.model.name)),
+            tuple(view for view in snapshot.loading if allows(view.model.name)),
+            tuple(view for view in snapshot.queue if who.rights == "admin" or view.party == who.party),
+        )
 
     async def show(self, request: Request, body: bytes) -> Response:
         asked = read(request, body, native.ShowBody, "ShowRequest")
@@ -166,7 +187,7 @@ class Library:
             raise Forbidden(NO_REMOTE_DETAILS)
         name = ModelName.parse(base)
         try:
-            with self._store.using(name) as model:
+            with self._shelf.using(name) as model:
                 if model.config.remote_host and self._remotes is None:
                     raise Forbidden(NO_REMOTE_DETAILS)
                 return self._show(model, asked)
@@ -174,6 +195,8 @@ class Library:
             raise ModelNotFound(f"model '{name.display}' not found") from None
 
     def _show(self, model: Model, asked: native.ShowBody) -> ShowReply:
+        """Without an admin key no path of a file: the Modelfile names the model instead (security §6.3)."""
+        tells_paths = caller.get().rights == "admin"
         system = asked.system or model.system
         overlay, _ = read_options(asked.options)
         # of a safetensors model, which may have many thousands, only when asked (store-registry §7.5)
@@ -182,10 +205,10 @@ class Library:
         return ShowReply(
             modelfile=modelfile.show_modelfile(
                 model.name.display,
-                weights=str(model.weights) if model.weights is not None else None,
-                adapters=[str(path) for path in model.adapters],
-                drafts=[str(model.draft)] if model.draft is not None else [],
-                projectors=[str(path) for path in model.projectors],
+                weights=str(model.weights) if tells_paths and model.weights is not None else None,
+                adapters=[str(path) for path in model.adapters if tells_paths],
+                drafts=[str(model.draft)] if tells_paths and model.draft is not None else [],
+                projectors=[str(path) for path in model.projectors if tells_paths],
                 template=model.template,
                 system=system,
                 renderer=model.config.renderer,
@@ -216,8 +239,13 @@ class Library:
         asked = read(request, body, native.CopyBody, "CopyRequest")
         source = _name(asked.source, "source")
         destination = _name(asked.destination, "destination")
+
+        def work() -> None:
+            with changing(notes_of(request), self._store, destination):
+                self._store.copy(source, destination)
+
         try:
-            await asyncio.to_thread(self._store.copy, source, destination)
+            await asyncio.to_thread(work)
         except ModelNotFound:
             raise ModelNotFound(f'model "{asked.source}" not found') from None
         return nothing()
@@ -233,8 +261,13 @@ class Library:
             if "use either" in str(error):
                 raise
             raise BadRequest(f"name {_quoted(text)} is invalid") from None
+
+        def work() -> None:
+            with changing(notes_of(request), self._store, name):
+                self._store.delete(name)
+
         try:
-            await asyncio.to_thread(self._store.delete, name)
+            await asyncio.to_thread(work)
         except ModelNotFound:
             raise ModelNotFound(f"model '{text}' not found") from None
         return nothing()
@@ -243,17 +276,18 @@ class Library:
         asked = read(request, body, native.CreateBody, "CreateRequest")
         wanted = _create_request(asked)
 
-        trusted = is_at_this_machine(request)
+        trusted = is_trusted(request)
 
         def work(tell: Report, cancelled: Callable[[], bool]) -> None:
-            create(
-                self._store,
-                wanted,
-                tell,
-                fetch=lambda name: self._transfers.fetch(name, trusted=trusted, tell=tell, cancelled=cancelled),
-                cancelled=cancelled,
-                remotes=self._remotes,
-            )
+            with changing(notes_of(request), self._store, wanted.model):
+                create(
+                    self._store,
+                    wanted,
+                    tell,
+                    fetch=lambda name: self._transfers.fetch(name, trusted=trusted, tell=tell, cancelled=cancelled),
+                    cancelled=cancelled,
+                    remotes=self._remotes,
+                )
 
         return await report(request, Shared(work).follow(), stream=asked.stream is not False)
 
@@ -288,13 +322,23 @@ def _json(value: Any) -> Response:
 def _details(model: Model) -> DetailsReply:
     known = model.details()
     return DetailsReply(
-        known.parent_model,
+        _parent(known.parent_model),
         known.format,
         known.family,
         known.families,
         known.parameter_size,
         known.quantization_level,
     )
+
+
+def _parent(text: str) -> str:
+    """The model that one was made from. Other programs write paths of files there, too: those are for admins."""
+    if text and caller.get().rights != "admin":
+        try:
+            ModelName.parse(text)
+        except InvalidName:
+            return ""
+    return text
 
 
 def _listed(summary: Summary) -> TagsEntry:
@@ -306,7 +350,7 @@ def _listed(summary: Summary) -> TagsEntry:
         size=summary.size_bytes,
         digest=summary.digest,
         details=ListedDetails(
-            known.parent_model,
+            _parent(known.parent_model),
             known.format,
             known.family,
             known.families,

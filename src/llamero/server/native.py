@@ -32,10 +32,6 @@ class VersionReply(msgspec.Struct):
     version: str
 
 
-class HealthReply(msgspec.Struct):
-    status: str
-
-
 class Native:
     """The handlers that run models, and the two that say we are there."""
 
@@ -48,9 +44,6 @@ class Native:
 
     async def version(self, request: Request, body: bytes) -> Response:
         return Response(encode(VersionReply(API_LEVEL)), media_type=JSON)
-
-    async def health(self, request: Request, body: bytes) -> Response:
-        return Response(encode(HealthReply("ok")), media_type=JSON)
 
     async def chat(self, request: Request, body: bytes) -> Response:
         asked = native.read_chat(body)
@@ -98,7 +91,6 @@ def routes(
     return [
         *get("/", own.root, "Say that the server runs", role="none"),
         *get("/api/version", own.version, "The API level of this server", role="none", reply=VersionReply),
-        Route("GET", "/healthz", own.health, "Whether the process answers", "none", reply=HealthReply),
         *get("/api/tags", library.tags, "List the models on disk", role="infer", reply=models.TagsReply),
         Route("GET", "/api/ps", library.ps, "List the models in memory", "infer", reply=models.PsReply),
         Route(

@@ -32,6 +32,7 @@ from .embedding import embed
 from .inference import Inference
 from .replies import reply, side_by_side
 from .routes import ErrorShape, Handler, Route
+from .shelf import Shelf
 from .streams import unless_gone
 
 
@@ -64,6 +65,7 @@ class OpenAI:
         self._inference = inference
         self._pictures = pictures
         self._store = store
+        self._shelf = Shelf(store)
         self._effort_fallback = settings.effort_fallback
         self._completions_raw = settings.completions_raw
         self._clock = clock
@@ -125,7 +127,7 @@ class OpenAI:
     async def models(self, request: Request, body: bytes) -> Response:
         known = [
             KnownModel(each.name, each.modified_ns, each.context_length)
-            for each in await asyncio.to_thread(self._store.list)
+            for each in await asyncio.to_thread(self._shelf.list)
         ]
         if _is_anthropic(request):
             return _json(model_pages.write_page(known, model_pages.read_page(request.query_params)))
@@ -135,7 +137,7 @@ class OpenAI:
         write = model_pages.write_info if _is_anthropic(request) else models.write_model
         id_, name = _named(request)
         try:
-            model = await asyncio.to_thread(self._store.resolve, name)
+            model = await asyncio.to_thread(self._shelf.resolve, name)
         except ModelNotFound:
             raise ModelNotFound(f"model '{name.display}' not found") from None
         return _json(write(id_, KnownModel(model.name, model.modified_ns, model.context_length)))

@@ -34,19 +34,22 @@ async def rerank(inference: Inference, request: RerankRequest) -> Reranked:
     job = inference.job(model, request, started_ns)
     if not job.wanted.plan.reranking:
         raise Incapable(f'"{request.model}" does not support rerank', request.model, "rerank")
-    return await inference.once(job, request, lambda ready: _rerank(job, request, ready), claims.whole(request))
+    return await inference.once(job, lambda ready: _rerank(job, request, ready), claims.whole(request))
 
 
 async def _rerank(job: Job, request: RerankRequest, ready: Ready) -> Reranked:
     warnings = [*job.warnings]
+    asked_ns = time.monotonic_ns()
     try:
         documents = await _cut(request, ready, warnings)
         scores, tokens = await ready.wire.rerank(request.query, documents)
     except ContextTooLong as error:
         raise InputTooLong from error
+    usage = Usage(prompt_tokens=tokens, prompt_ns=time.monotonic_ns() - asked_ns)
+    ready.note(ready.account(usage))
     ranking = [Ranked(index, _relevance(score)) for index, score in enumerate(scores)]
     ranking.sort(key=lambda ranked: -ranked.relevance)  # equals stay in the order that they came in
-    return Reranked(tuple(ranking[: request.top_n]), Usage(prompt_tokens=tokens), tuple(warnings))
+    return Reranked(tuple(ranking[: request.top_n]), usage, tuple(warnings))
 
 
 async def _cut(request: RerankRequest, ready: Ready, warnings: list[str]) -> list[str]:

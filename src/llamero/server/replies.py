@@ -19,8 +19,6 @@ from .answers import BARE_JSON, warning_headers, with_headers
 from .streams import Stream, unless_gone
 
 EVENTS = "text/event-stream"
-STREAM_HEADERS = (("Cache-Control", "no-cache"), ("X-Accel-Buffering", "no"))
-"""So that no proxy between holds events back."""
 
 Part = Text | Thinking | ToolCall
 Choices = AsyncGenerator[tuple[int, Step], None]
@@ -82,7 +80,7 @@ async def _reply(
     headers = warning_headers(started.warnings)
     if writer is not None:
         events = _events(started, steps, count, writer)
-        return Stream(events, EVENTS, writer.failed, [*STREAM_HEADERS, *headers], request, writer.idle)
+        return Stream(events, EVENTS, writer.failed, headers, request, writer.idle)
     parts: list[list[Part]] = [[] for _ in range(count)]
     ends: dict[int, Finished] = {}
     async with contextlib.aclosing(steps):

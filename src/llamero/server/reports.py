@@ -115,7 +115,10 @@ class Shared:
         self._loop.call_soon_threadsafe(self._tell, progress)
 
     def _tell(self, progress: Progress) -> None:
-        self._seen[f"{progress.status} {progress.digest} {_subject(progress)}"] = progress
+        key = f"{progress.status} {progress.digest} {_subject(progress)}"
+        if progress.completed_bytes and self._seen.get(key) == progress:
+            return  # by the clock, and again at the end of a layer: the second says nothing
+        self._seen[key] = progress
         for queue in self._followers:
             queue.put_nowait(progress)
 

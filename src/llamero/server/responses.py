@@ -20,21 +20,19 @@ from ..dialects.responses.items import History, Item, references, remote_urls
 from ..dialects.responses.kept import Kept
 from ..dialects.responses.reading import Asked, previous_id, read
 from ..dialects.responses.stream import ResponseWriter
-from ..errors import BadRequest, Busy, InvalidField, LlameroError, StorageError
+from ..errors import BadRequest, Busy, InvalidField, LlameroError, RateLimited, StorageError
 from ..messages import Finished, Started, Text, Thinking, ToolCall
 from ..pictures import Pictures
 from ..responses import Responses as Store
 from .answers import BARE_JSON, warning_headers, with_headers
 from .background import Background, to_its_end
+from .caller import caller
 from .inference import Inference
 from .replies import Choices, Part, reply, side_by_side
 from .routes import ErrorShape, Handler, Route
 from .streams import STOPPING, unless_gone
 
 log = logging.getLogger(__name__)
-
-ANYBODY = ""
-"""The owner of what is kept while no keys tell callers apart."""
 
 ERRORS = ErrorShape(
     lambda error, _: errors.write_error(error, prompt="input"),
@@ -44,6 +42,11 @@ ERRORS = ErrorShape(
     "x-request-id",
     lambda method, path, _: errors.not_found(method, path),
 )
+
+
+def _owner() -> str:
+    """Whose is what is kept: the caller's key, or nobody's while there are none."""
+    return caller.get().owner
 
 
 def new_id(prefix: str) -> str:
@@ -93,7 +96,7 @@ class Responses:
     async def delete(self, request: Request, body: bytes) -> Response:
         id_ = (await self._kept(request)).id
         await self._background.end(id_)
-        if not await asyncio.to_thread(self._store.delete, ANYBODY, id_):
+        if not await asyncio.to_thread(self._store.delete, _owner(), id_):
             raise kept.not_found(id_)
         return _json(kept.write_deleted(id_))
 
@@ -115,7 +118,7 @@ class Responses:
             if before.is_pending:
                 raise kept.previous_not_ready(id_)
             earlier = before.conversation
-        referenced = await asyncio.to_thread(self._store.items, ANYBODY, references(fields))
+        referenced = await asyncio.to_thread(self._store.items, _owner(), references(fields))
         history = History(earlier, referenced)
         fetched = await unless_gone(request, self._pictures.fetch(lambda: remote_urls(fields, history)))
         history = replace(history, fetched=fetched)
@@ -131,7 +134,7 @@ class Responses:
     async def _find(self, id_: str) -> Kept | None:
         """What is kept. What a server that is no more was at will never end."""
         goes_on = id_ in self._background  # asked first: what ends meanwhile is kept before it is gone from there
-        found = await asyncio.to_thread(self._store.get, ANYBODY, id_)
+        found = await asyncio.to_thread(self._store.get, _owner(), id_)
         return kept.broken_off(found) if found is not None and found.is_pending and not goes_on else found
 
     async def _keeping(self, steps: Choices, asked: Asked, writer: ResponseWriter) -> Choices:
@@ -148,7 +151,7 @@ class Responses:
 
     async def _put(self, entry: Kept) -> None:
         try:
-            await asyncio.to_thread(self._store.put, ANYBODY, entry)
+            await asyncio.to_thread(self._store.put, _owner(), entry)
         except StorageError as error:
             log.warning("a response could not be kept: %s", error)
 
@@ -159,12 +162,12 @@ class Responses:
         model = asked.request.model
         await self._inference.model(model, f"model '{model}' not found")
         entry = kept.keep(writer.queued(), asked.items, new_id)
-        if not await asyncio.to_thread(self._store.put, ANYBODY, entry):
+        if not await asyncio.to_thread(self._store.put, _owner(), entry):
             raise kept.too_long()
         try:
-            self._background.start(entry.id, self._make(asked, writer, entry))
-        except Busy:
-            await asyncio.to_thread(self._store.delete, ANYBODY, entry.id)
+            self._background.start(entry.id, self._make(asked, writer, entry), caller.get().party)
+        except (Busy, RateLimited):
+            await asyncio.to_thread(self._store.delete, _owner(), entry.id)
             raise
         return with_headers(_json(kept.write_kept(entry)), warning_headers(asked.request.warnings))
 

@@ -75,6 +75,13 @@ class Route:
     errors: ErrorShape = NATIVE_ERRORS
     inflates: bool = False
     """Whether a compressed body is unpacked."""
+    gives_away: bool = False
+    """Whether reading it is worth a line of the audit log."""
+
+    @property
+    def is_audited(self) -> bool:
+        """Whether every request stands in the audit log (security §6.2): what manages, not what only looks."""
+        return self.role == "admin" and (self.gives_away or self.method not in ("GET", "HEAD"))
 
     @property
     def segments(self) -> tuple[str, ...]:

@@ -1,33 +1,25 @@
-"""The server's process: sockets, start-up in its order, shutdown in time. What is served is `app.py`'s.
+"""A server from its settings: start-up in its order, and everything that it consists of, wired together.
 
-Source: cli §3.1, §11; scheduler §11. Start: key pair, bind, configuration into the log, house-keeping, accept.
+Sockets are `listen.py`'s, signals and the end `process.py`'s. Source: cli §3.1, §11; scheduler §11. Start: key pair,
+bind, configuration into the log, house-keeping, accept.
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import errno
-import http.client
 import logging
-import math
 import os
-import signal
 import socket
-import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from types import FrameType
 
-import msgspec
-import uvicorn
 from starlette.requests import Request
 from starlette.responses import Response
 
 from .. import API_LEVEL, config
-from ..config import HostUrl, Settings
+from ..config import Settings
 from ..dialects.gojson import encode
 from ..durations import FOREVER
 from ..engines import MemoryUse
@@ -51,7 +43,9 @@ from . import (
     audio,
     cloud,
     fit,
+    health,
     housekeeping,
+    keyring,
     native,
     openai,
     openapi,
@@ -65,48 +59,60 @@ from . import (
     transfers,
 )
 from .addresses import Address, OwnAddresses
+from .admission import open_admission
 from .answers import JSON
 from .app import App
+from .attempts import Attempts
+from .audit import Audit
 from .background import Background
 from .fit import Fitting
 from .guard import Guard
+from .health import Health, Readiness
 from .inference import Inference
+from .keys import KeyStore
 from .library import Library
+from .listen import Listener, exposure, listen
+from .loads import CountedEffects
+from .metrics import Metrics
+from .process import Process
+from .request_log import KeptRequests, NoRequestLog, RequestLog
 from .routes import Route, Routes
+from .tls import Files, Tls
+from .traces import open_traces
 from .transfers import Transfers
+from .watch import Watch
 
 log = logging.getLogger(__name__)
 
-LISTEN_BACKLOG = 2048
-PROBE_TIMEOUT_S = 1.0
-MAX_PROBE_BYTES = 4096
-"""For the question who it is that has our port."""
 THREADS = reports.MAX_WORK + 32
 """For whatever touches the disk. asyncio's own number, some few, would be taken up by as many pulls."""
-KEEP_ALIVE_S = 75
-"""How long an idle client connection stays open; clients that pool connections reuse them for about a minute."""
-
-
-class CannotListen(LlameroError):
-    """An address could not be bound."""
 
 
 def serve(settings: Settings) -> None:
-    """Run until SIGINT or SIGTERM. Raises LlameroError for what stops it from starting."""
+    """Run until SIGINT or SIGTERM; SIGHUP reads certificates and keys again. LlameroError when it cannot start."""
     public_key = ensure_key_pair(settings.home)
     if public_key is not None:
         print(f"Couldn't find '{settings.home / 'id_ed25519'}'. Generating new private key.")
         print(f"Your new public key is: \n\n{public_key}", flush=True)
-    sockets = [_bind(host) for host in settings.listen]
-    _log_start(settings)
-    service = Service(settings)
-    service.tidy()
-    for listening in sockets:
-        where = _shown(listening)
-        log.info("Listening on %s (via %s) (version %s)", where, settings.listen_via, API_LEVEL)
-        if (warning := service.guard.start_warning(where)) is not None:
-            log.warning(warning)
-    _Server(settings, service.app).run(sockets=sockets)
+    listeners = listen(settings)
+    try:
+        settings = replace(settings, listen=tuple(each.host for each in listeners), listen_via=listeners[0].via)
+        _log_start(settings)
+        files = Files.of(settings)
+        tls = Tls(files) if files else None
+        service = Service(settings)
+        if tls is not None:
+            service.reloads.append(tls.reload)
+        service.keys.log()
+        service.tidy()
+        _log_listeners(listeners, settings, service.guard)
+        process = Process(settings, service.app, listeners, tls, service.reload)
+        service.connections = lambda: len(process.server_state.connections)
+        service.is_stopping = lambda: process.should_exit
+        process.run()
+    finally:
+        for listener in listeners:
+            listener.close()
 
 
 class Service:
@@ -115,6 +121,11 @@ class Service:
     def __init__(self, settings: Settings) -> None:
         no_cloud = cloud.switched_off_by(settings)
         self._settings = settings = replace(settings, no_cloud=no_cloud != "none")
+        self.reloads: list[Callable[[], None]] = []
+        """What SIGHUP asks for."""
+        self.connections: Callable[[], int] = lambda: 0
+        self.is_stopping: Callable[[], bool] = lambda: False
+        """Both are known where there is a process to ask."""
         self._own_addresses = OwnAddresses()
         self._store = Store(settings.models, no_prune=settings.no_prune, go_template=settings.go_template)
         self._prefixes = Prefixes(settings.models, settings.prefix_cache_bytes)
@@ -137,7 +148,18 @@ class Service:
             max_waiting=settings.max_waiting,
             keep_alive_ns=settings.keep_alive_ns,
         )
-        self._scheduler = Scheduler(self._effects, limits)
+        self._observers = watch = Watch(Metrics(), open_traces(settings.traces_url))
+        counted = CountedEffects(
+            self._effects, watch.metrics, lambda: self._scheduler.snapshot(), lambda: self.is_stopping()
+        )
+        self._scheduler = Scheduler(counted, limits)
+        self.keys = KeyStore(
+            settings.api_key,
+            settings.keys_file or settings.home / "llamero" / "keys",
+            file_is_named=settings.keys_file is not None,
+        )
+        self.reloads.append(self.keys.reload)
+        self._attempts = Attempts()
         self.guard = Guard(
             origins=settings.origins,
             allowed_hosts=settings.allowed_hosts,
@@ -145,17 +167,22 @@ class Service:
             insecure_public=settings.insecure_public,
             host_names=(socket.gethostname(),),
             own_addresses=self._own_addresses,
+            allow_ips=settings.allow_ips,
+            trusted_proxies=settings.trusted_proxies,
+            admin_loopback=settings.admin_loopback,
+            keys=lambda: self.keys.keys,
+            attempts=self._attempts,
         )
-        self._inference = inference = Inference(self._store, self._scheduler, self._effects, settings)
+        self._inference = inference = Inference(self._store, self._scheduler, self._effects, watch, settings)
         self._transfers = Transfers(self._store, settings, self._is_own_listener)
-        library = Library(self._store, self._scheduler, self._transfers, settings)
+        library = Library(self._store, self._scheduler, inference.fullness, self._transfers, settings)
         network = Network(settings.home, settings.registry_env, is_own_listener=self._is_own_listener)
         pictures = RemotePictures(network) if settings.fetch_images else NoPictures()
         table = native.routes(inference, library, self._transfers, settings, time.time_ns)
         table += openai.routes(inference, self._store, settings, pictures, time.time_ns)
         table += anthropic.routes(inference, settings, pictures)
         self._responses = open_responses(settings.responses, settings.home)
-        self._background = Background()
+        self._background = Background(most_each=settings.max_concurrent_per_key)
         table += responses.routes(inference, self._responses, settings, pictures, self._background, time.time_ns)
         table += audio.routes(inference, settings)
         table += ranking.routes(inference, settings)
@@ -169,10 +196,34 @@ class Service:
         )
         table += cloud.routes(settings.home, no_cloud)
         table += recommendations.routes()
+        table += keyring.routes(self.keys, admin_loopback=settings.admin_loopback)
         table += self._share_routes()
+        self._readiness = Readiness(lambda: self.is_stopping())
+        table += health.routes(
+            Health(self._readiness, watch.metrics, self._scheduler, self._prefixes, lambda: self.connections())
+        )
         table.append(Route("GET", "/openapi.json", self._openapi, "This description", "admin"))
         self.routes = Routes(table, (("/v1/messages", anthropic.ERRORS), ("/v1/", openai.ERRORS)))
-        self.app = App(self.routes, self.guard, startup=self._start, shutdown=self._stop)
+        audit = Audit(settings.home / "llamero" / "audit.log")
+        kept: RequestLog = KeptRequests(settings.host.url) if settings.keeps_requests else NoRequestLog()
+        self.app = App(
+            self.routes,
+            self.guard,
+            audit,
+            watch,
+            kept,
+            admission=open_admission(settings.rate_limit, settings.max_concurrent_per_key),
+            startup=self._start,
+            shutdown=self._stop,
+        )
+
+    def reload(self) -> None:
+        """Read again what may change while we run: each of `reloads`. One that fails keeps what it had, and is told."""
+        for each in self.reloads:
+            try:
+                each()
+            except LlameroError as error:
+                log.error("not read again, what was there before stays in use: %s", error)
 
     def _is_own_listener(self, address: Address, port: int) -> bool:
         """Whether a registry would be this very server: it would wait for itself."""
@@ -185,9 +236,10 @@ class Service:
         if settings.share == "off":
             return []
         access = share.Access(
-            api_key=settings.api_key,
+            needs_key=lambda: self.keys.keys.required,
             keys=share.ShareKeys(settings.home / "llamero" / "share_keys"),
             is_ours=self.guard.is_ours,
+            attempts=self._attempts,
         )
         fetch = self._transfers.ensure if settings.share == "through" else share.fetch_nothing
         return share.routes(share.Share(self._store, access, fetch))
@@ -205,6 +257,7 @@ class Service:
         self._scheduler.open()
         self._probe = asyncio.create_task(self._look_for_gpus())
         self._preload = asyncio.create_task(self._load_models())
+        self._preload.add_done_callback(lambda _: self._readiness.started())
         watched = self._effects.watch() if self._settings.minds_neighbours else asyncio.sleep(0)
         self._watch = asyncio.create_task(watched)
 
@@ -216,6 +269,7 @@ class Service:
         await self._scheduler.close(0)
         await asyncio.to_thread(self._store.close)
         await asyncio.to_thread(self._responses.close)
+        await asyncio.to_thread(self._observers.close)
 
     async def _look_for_gpus(self) -> None:
         await self._effects.find_gpus()
@@ -240,96 +294,27 @@ class Service:
         return Response(encode(openapi.document(self.routes)), media_type=JSON)
 
 
-class _Server(uvicorn.Server):
-    """uvicorn, told to leave with status 0 when it is asked to stop, and at once when it is asked twice."""
-
-    def __init__(self, settings: Settings, app: App) -> None:
-        super().__init__(
-            uvicorn.Config(
-                app,
-                log_config=None,
-                access_log=False,
-                log_level=logging.WARNING,
-                server_header=False,
-                lifespan="on",
-                proxy_headers=False,
-                backlog=LISTEN_BACKLOG,
-                limit_concurrency=settings.max_connections,
-                timeout_keep_alive=KEEP_ALIVE_S,
-                timeout_graceful_shutdown=math.ceil(settings.stop_timeout_s),
-            )
-        )
-
-    @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, self._leave)
-        yield
-
-    def _leave(self, number: int, frame: FrameType | None) -> None:
-        self.force_exit = self.should_exit
-        self.should_exit = True
-
-
-def _bind(host: HostUrl) -> socket.socket:
-    """A listening socket. Never another address than the one that was asked for."""
-    if host.scheme == "https":
-        raise CannotListen(f"{host.url} asks for TLS, which needs a certificate: not supported yet")
-    target = host.host or "::"
-    try:
-        info = socket.getaddrinfo(target, host.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-    except socket.gaierror as error:
-        raise CannotListen(f"listen tcp: lookup {host.host}: {error.strerror}") from error
-    family, kind, protocol, _, address = info[0]
-    listening = socket.socket(family, kind, protocol)
-    try:
-        if sys.platform != "win32":
-            listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        if family == socket.AF_INET6:
-            listening.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0 if target == "::" else 1)
-        listening.bind(address)
-        listening.listen(LISTEN_BACKLOG)
-    except OSError as error:
-        listening.close()
-        if not host.host and error.errno in (errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL):
-            return _bind(HostUrl(host.scheme, "0.0.0.0", host.port))  # a machine without IPv6
-        reason = os.strerror(error.errno or 0).lower()
-        neighbour = _who_answers(host.for_clients) if error.errno == errno.EADDRINUSE else ""
-        raise CannotListen(f"listen tcp {host.netloc}: bind: {reason}{neighbour}") from error
-    return listening
-
-
-def _who_answers(host: HostUrl) -> str:
-    """What is already there, when it is a server of our kind: most often somebody started one and forgot it."""
-    try:
-        connection = http.client.HTTPConnection(host.host, host.port, timeout=PROBE_TIMEOUT_S)
-        with contextlib.closing(connection):
-            connection.request("GET", "/api/version")
-            body = connection.getresponse().read(MAX_PROBE_BYTES)
-        version = msgspec.json.decode(body, type=native.VersionReply).version
-    except (OSError, http.client.HTTPException, msgspec.MsgspecError):
-        return ""
-    return f" (an ollama server, version {_plain(version)}, is already running there; use it, or set OLLAMA_HOST)"
-
-
-def _plain(text: str) -> str:
-    return "".join(character for character in text if character.isalnum() or character in ".-+")[:20]
-
-
-def _shown(listening: socket.socket) -> str:
-    host, port = listening.getsockname()[:2]
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-
-
 def _log_start(settings: Settings) -> None:
     for warning in settings.warnings:
         log.warning(warning)
     log.info("server config", extra={"env": config.describe(settings.environment)})
     log.info("Ollama cloud disabled: true")
-    if settings.api_key:
-        log.warning("OLLAMA_API_KEY guards only /v2/ in this version: everything else is served without a key")
+    if "OLLAMA_API_KEY" in settings.environment and not settings.api_key:
+        log.warning("OLLAMA_API_KEY is empty and counts as not set")
     if hasattr(os, "geteuid") and os.geteuid() == 0 and not settings.allow_root:
         log.warning("the server runs as root; a user of its own is safer (LLAMERO_ALLOW_ROOT=1 silences this)")
+
+
+def _log_listeners(listeners: Sequence[Listener], settings: Settings, guard: Guard) -> None:
+    for each in listeners:
+        log.info("Listening on %s (via %s) (version %s)", each.shown, each.via, API_LEVEL)
+    has_tls = settings.tls_cert is not None
+    reach = exposure(listeners, has_tls=has_tls, has_key=guard.needs_key, has_allow_list=guard.lists_addresses)
+    if reach is not None:
+        log.info(reach)
+    for each in listeners:
+        if not each.host.is_loopback and (warning := guard.start_warning(each.shown)) is not None:
+            log.warning(warning)
 
 
 def _log_device(name: str, description: str, total_bytes: int, free_bytes: int) -> None:

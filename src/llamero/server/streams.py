@@ -16,10 +16,14 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from ..errors import Busy, Cancelled, LlameroError
+from .disclosure import discreet
 
 log = logging.getLogger(__name__)
 
 NDJSON = "application/x-ndjson"
+
+HEADERS = (("Cache-Control", "no-cache"), ("X-Accel-Buffering", "no"))
+"""So that no proxy between holds pieces back."""
 
 IDLE_S = 15.0
 """Of silence, after which a stream that can says that it is alive: proxies cut connections off after 30 or 60."""
@@ -91,7 +95,7 @@ class Stream(Response):
         super().__init__(status_code=200)
         self.headers["content-type"] = content_type  # starlette would add a charset to events, which have none
         del self.headers["content-length"]
-        for name, value in headers:
+        for name, value in (*HEADERS, *headers):
             self.headers.append(name, value)
         self._source = source
         self._failed = failed
@@ -122,7 +126,7 @@ class Stream(Response):
                 else:
                     await self._pump_or_idle(tell, self._idle)
             except LlameroError as error:
-                await tell(self._failed(error))
+                await tell(self._failed(discreet(error)))
             except Exception:
                 log.exception("a stream failed unexpectedly")
                 await tell(self._failed(LlameroError("internal server error")))

@@ -6,7 +6,6 @@ The work runs in threads, each with an event loop of its own; several clients th
 from __future__ import annotations
 
 import asyncio
-import ipaddress
 import logging
 from collections.abc import AsyncGenerator, Callable, Iterator
 from contextlib import aclosing, contextmanager
@@ -36,7 +35,9 @@ from ..store import Store
 from ..store.manifests import Manifest
 from .addresses import Address
 from .answers import JSON, nothing
+from .audit import notes_of
 from .bodies import read
+from .keys import Key
 from .reports import Report, Shared, report
 from .routes import Route
 
@@ -87,8 +88,9 @@ class Transfers:
 
     async def pull(self, request: Request, body: bytes) -> Response:
         asked = read(request, body, native.PullBody, "PullRequest")
-        wanted = _pull_request(asked, trusted=is_at_this_machine(request))
+        wanted = _pull_request(asked, trusted=is_trusted(request))
         wanted = replace(wanted, name=await asyncio.to_thread(self._store.manifests.adopt, wanted.name))
+        notes_of(request).model = wanted.name.full
         steps = self._share(wanted, only_starter=asked.starter)
         return await report(request, steps, stream=asked.stream is not False)
 
@@ -127,10 +129,11 @@ class Transfers:
         text = asked.model or asked.name
         if not text.strip():
             raise BadRequest("model is required")
-        trusted = is_at_this_machine(request)
+        trusted = is_trusted(request)
 
         def work(tell: Report, cancelled: Callable[[], bool]) -> None:
             name = _pushed_name(text, tell)
+            notes_of(request).model = name.full
             with _logged(f"push of {name}"):
                 thread.run(self._push(name, asked, trusted, tell), cancelled)
             tell(SUCCESS)
@@ -234,15 +237,15 @@ def _logged(what: str) -> Iterator[None]:
 
 
 def is_at_this_machine(request: Request) -> bool:
-    """Whether the client runs here: a unix socket or loopback. The guard has refused forwarded requests before."""
-    if request.client is None:
-        return True
-    try:
-        address = ipaddress.ip_address(request.client.host)
-    except ValueError:
-        return False
-    mapped = getattr(address, "ipv4_mapped", None)
-    return (mapped or address).is_loopback
+    """Whether the client itself runs here: nobody has forwarded its request (`Guard.is_local`)."""
+    is_local: bool = request.state.is_local
+    return is_local
+
+
+def is_trusted(request: Request) -> bool:
+    """Whether the name of a model may give a registry on a private network (security §10.1)."""
+    key: Key | None = request.state.key
+    return is_at_this_machine(request) or (key is not None and key.role == "admin")
 
 
 def stub_name(text: str) -> ModelName:

@@ -39,9 +39,10 @@ from ..scheduler.plan import Wanted
 from ..scheduler.pool import Seat
 from ..store.models import Model
 from . import prompting
+from .account import Account
 from .adapters import Selection
 from .checks import Constraint, check_capabilities, think_of
-from .dialogue import Asked, Dialogue, Events, Talk, Window
+from .dialogue import Asked, Bill, Dialogue, Events, Talk, Window
 from .recall import Recall
 from .token_prompt import TokenPrompt
 
@@ -59,6 +60,8 @@ class Job:
     warnings: tuple[str, ...]
     started_ns: int
     selection: Selection = field(default_factory=Selection)
+    keep_alive_ns: int | None = None
+    """How long the model stays when it is idle again; None: as it is."""
 
     def without_jinja(self) -> Job:
         """The same on an engine that refused the chat template in the file (modelfile-templates §3.5, end)."""
@@ -86,6 +89,8 @@ class Ready:
     """The slot that is ours; None for a request that generates nothing."""
     settle: Callable[[int], None] = lambda tokens: None
     """Say how much of the KV cache the request may fill, once its prompt is counted."""
+    note: Callable[[Account], None] = lambda account: None
+    """Say what the work has taken, when it is over."""
 
     @property
     def ctx_tokens(self) -> int:
@@ -95,6 +100,20 @@ class Ready:
     def keep_tokens(self) -> int:
         """What the engine keeps of a prompt unless a request says it."""
         return self.plan.keep_tokens
+
+    def account(self, usage: Usage, bill: Bill | None = None) -> Account:
+        """What the work has taken, now that it is over; without a `bill` nothing was generated."""
+        began_ns = self.job.started_ns
+        return Account(
+            model=self.job.model.name.display,
+            began_ns=began_ns,
+            ready_ns=began_ns + self.load_ns,
+            ended_ns=time.monotonic_ns(),
+            delays=self.delays,
+            usage=usage,
+            pace=bill.pace if bill else None,
+            is_finished=bill is None or bill.is_closed,
+        )
 
     @property
     def window(self) -> Window:
@@ -213,6 +232,7 @@ async def _answer(
                 yield step
     finally:
         ready.recall.note(dialogue)
+        ready.note(ready.account(dialogue.bill.total, dialogue.bill))
 
 
 async def _told(
@@ -220,6 +240,7 @@ async def _told(
 ) -> AsyncGenerator[Step, None]:
     constraint = asked.constraint
     first, events = await _begin_fitting(dialogue, asked, truncate=request.truncate)
+    dialogue.bill.pace.begin()
     warnings = (*ready.job.warnings, *constraint.warnings)
     has_context = isinstance(request, GenerateRequest) and request.tells_context and not request.raw
     cost = dialogue.bill.total
@@ -294,6 +315,7 @@ async def _relay(
         total_ns = time.monotonic_ns() - ready.job.started_ns
         warnings += (*dialogue.warnings, *event.warnings, *await _losses(event, ready))
         warnings = tuple(dict.fromkeys(warnings))  # an answer that was begun again says some of them again
+        dialogue.bill.close()
         yield Finished(
             event.reason,
             event.usage,

@@ -26,9 +26,9 @@ _FOLDER_LOCK = ".lock"
 class StagedFile:
     """A file being written. Its lock tells a later start of any server that somebody still works on it."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, mode: int = files.FILE_MODE) -> None:
         self._path = path
-        self._descriptor = files.create(path)
+        self._descriptor = files.create(path, mode)
         self._open = True
         with suppress(OSError):  # without a lock it is at risk only while another server starts
             try_lock(self._descriptor)
@@ -86,7 +86,7 @@ class Staging:
         path = self._folder / secrets.token_hex(16)
         path.mkdir(files.PRIVATE_MODE)
         try:
-            with StagedFile(path / _FOLDER_LOCK):
+            with StagedFile(path / _FOLDER_LOCK, files.RECORD_MODE):
                 yield path
         finally:
             shutil.rmtree(path, ignore_errors=True)

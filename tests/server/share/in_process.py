@@ -10,9 +10,16 @@ from typing import Any
 
 from llamero.names import ModelName
 from llamero.server.app import App
+from llamero.server.attempts import Attempts
+from llamero.server.audit import Audit
 from llamero.server.guard import Guard
+from llamero.server.keys import Keys, read_entries
+from llamero.server.metrics import Metrics
+from llamero.server.request_log import NoRequestLog
 from llamero.server.routes import Routes
 from llamero.server.share import Access, Fetch, Share, ShareKeys, routes
+from llamero.server.traces import NoTraces
+from llamero.server.watch import Watch
 from llamero.store import Store
 from tests.running import Reply
 
@@ -29,10 +36,12 @@ class Clock:
 
 
 class LocalShare:
-    """`keys` is the file `share_keys`."""
+    """`keys` is the file `share_keys`, `api_key` is OLLAMA_API_KEY."""
 
     def __init__(self, models: Path, keys: Path, fetch: Fetch, *, api_key: str = "") -> None:
         self.clock = Clock()
+        api_keys = Keys(read_entries(api_key))
+        attempts = Attempts()
         guard = Guard(
             origins=(),
             allowed_hosts=(),
@@ -40,10 +49,25 @@ class LocalShare:
             insecure_public=False,
             host_names=("box",),
             own_addresses=frozenset,
+            keys=lambda: api_keys,
+            attempts=attempts,
         )
-        access = Access(api_key=api_key, keys=ShareKeys(keys), is_ours=guard.is_ours, clock=self.clock)
-        table = routes(Share(Store(models), access, fetch))
-        self.app = App(Routes(table), guard, startup=_nothing, shutdown=_nothing)
+        access = Access(
+            needs_key=lambda: api_keys.required,
+            keys=ShareKeys(keys),
+            is_ours=guard.is_ours,
+            attempts=attempts,
+            clock=self.clock,
+        )
+        self.app = App(
+            Routes(routes(Share(Store(models), access, fetch))),
+            guard,
+            Audit(keys.parent / "audit.log"),
+            Watch(Metrics(), NoTraces()),
+            NoRequestLog(),
+            startup=_nothing,
+            shutdown=_nothing,
+        )
 
     async def send(self, method: str, url: str, headers: Mapping[str, str] | None = None) -> Reply:
         """One request to a path, or to a URL of BASE."""

@@ -45,10 +45,10 @@ def upstream(tmp_path: Path) -> Upstream:
 
 @pytest.fixture
 def share(tmp_path: Path, upstream: Upstream) -> LocalShare:
-    return LocalShare(upstream.models, tmp_path / "share_keys", upstream.fetch, api_key="the-key")
+    return LocalShare(upstream.models, tmp_path / "share_keys", upstream.fetch, api_key="the-key-of-this-server")
 
 
-KEY = {"Authorization": "Bearer the-key"}
+KEY = {"Authorization": "Bearer the-key-of-this-server"}
 
 
 def problem(reply: Reply) -> tuple[int, str, str]:

@@ -123,13 +123,13 @@ def _tagged(text: str, opening: str, opened: str, closing: str) -> tuple[str, st
 
 
 def _all_tagged(text: str, opening: str, opened: str, closing: str) -> Iterator[tuple[str, str]]:
-    """One tag after the other; each must be closed."""
-    while True:
-        _, tag, text = text.partition(opening)
-        if not tag:
-            return
-        name, has_name, text = text.partition(opened)
-        inner, has_end, text = text.partition(closing)
-        if not (has_name and has_end):
+    """One tag after the other; each must be closed. The text is never cut: an answer may have very many (X-76)."""
+    at = 0
+    while (found := text.find(opening, at)) >= 0:
+        start = found + len(opening)
+        name_end = text.find(opened, start)
+        end = text.find(closing, name_end + len(opened)) if name_end >= 0 else -1
+        if end < 0:
             raise ValueError(f"{opening} is not closed")
-        yield name, inner
+        yield text[start:name_end], text[name_end + len(opened) : end]
+        at = end + len(closing)

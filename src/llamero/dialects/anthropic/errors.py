@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-from ...errors import Busy, LlameroError
+from ...errors import Busy, LlameroError, Unauthorized
 from ..openai.errors import SPEECHLESS, headers_of
 
 __all__ = ["headers_of", "incorrect_key", "method_not_allowed", "not_found", "status_of", "write_error"]
@@ -36,6 +36,8 @@ def write_error(error: LlameroError, request_id: str) -> bytes:
 
     `request_id` is `req_` and 24 hexadecimal digits, the same as in the header `request-id`.
     """
+    if isinstance(error, Unauthorized):
+        return incorrect_key(request_id)
     return _encode(str(error), status_of(error), request_id)
 
 

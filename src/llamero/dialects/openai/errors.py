@@ -23,6 +23,7 @@ from ...errors import (
     NotSupported,
     StorageError,
     TemplateError,
+    Unauthorized,
     UnsupportedOption,
 )
 
@@ -54,6 +55,8 @@ def write_error(error: LlameroError, request_id: str = "", *, prompt: str = "mes
 
     `prompt` is the field that holds the prompt: the one to name when that does not fit.
     """
+    if isinstance(error, Unauthorized):
+        return incorrect_key()
     param, code = _blamed(error, prompt)
     return _encode(_message(error), _type(status_of(error)), param, code)
 

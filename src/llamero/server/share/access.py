@@ -1,14 +1,13 @@
 """Who may read while keys are set: the challenge, the token request that answers it, and links that open one blob.
 
-Without an API key and without `share_keys` everybody may whom the guard lets through. Source: store-registry §3.7,
-GAP-12; security §6.2.
+Whether an API key is good, the guard has judged. Without one and without `share_keys` everybody may whom it lets
+through. Source: store-registry §3.7, GAP-12; security §6.2.
 """
 
 from __future__ import annotations
 
 import base64
 import hashlib
-import hmac
 import logging
 import re
 import time
@@ -18,8 +17,11 @@ from urllib.parse import parse_qs
 import msgspec
 from starlette.requests import Request
 
+from ...errors import LlameroError
 from ...names import Digest
-from .errors import Unauthorized
+from ..attempts import Attempts
+from ..caller import caller
+from .errors import NotAdmitted
 from .keys import ShareKeys, is_signed, key_line, read_key
 from .tokens import TOKEN_LIFE_S, Nonces, Tokens
 
@@ -39,7 +41,6 @@ _EMPTY_BODY = base64.b64encode(hashlib.sha256(b"").hexdigest().encode()).decode(
 """What a signature says of the body of a GET (store-registry §3.7 no. 4)."""
 
 _SCOPE = re.compile(r"repository:(?P<name>[A-Za-z0-9_./-]{1,200}):(?P<actions>[a-z*,]{1,40})")
-_ROLE = re.compile(r"(?:[A-Za-z0-9_-]{1,32}=)?(?:infer|admin):(?P<secret>.+)")
 
 
 class ShareToken(msgspec.Struct):
@@ -50,16 +51,23 @@ class ShareToken(msgspec.Struct):
 class Access:
     """The rules of one server.
 
-    `api_key` is OLLAMA_API_KEY; `is_ours` tells whether a Host certainly means this machine; `clock` gives seconds
-    since 1970.
+    `needs_key` tells whether there are API keys; `is_ours` whether a Host certainly means this machine; `attempts`
+    counts wrong keys, which a token may turn out to be; `clock` gives seconds since 1970.
     """
 
     def __init__(
-        self, *, api_key: str, keys: ShareKeys, is_ours: Callable[[str], bool], clock: Callable[[], float] = time.time
+        self,
+        *,
+        needs_key: Callable[[], bool],
+        keys: ShareKeys,
+        is_ours: Callable[[str], bool],
+        attempts: Attempts,
+        clock: Callable[[], float] = time.time,
     ) -> None:
-        self._secrets = [hashlib.sha256(secret.encode()).digest() for secret in _api_secrets(api_key)]
+        self._needs_key = needs_key
         self._keys = keys
         self._is_ours = is_ours
+        self._attempts = attempts
         self._clock = clock
         self._tokens = Tokens(clock)
         self._nonces = Nonces(clock, kept_s=2 * CLOCK_SKEW_S)
@@ -67,16 +75,23 @@ class Access:
     @property
     def is_limited(self) -> bool:
         """Whether a key is needed."""
-        return bool(self._secrets) or self._keys.listed() is not None
+        return self._needs_key() or self._keys.listed() is not None
 
     def check(self, request: Request, scope: str) -> None:
-        """Unauthorized unless the caller has an API key, or a token for this scope; an empty scope is in any token."""
-        if not self.is_limited:
+        """NotAdmitted unless the caller has an API key, or a token for this scope; an empty scope is in any token.
+
+        RateLimited for an address that has shown too much that is neither.
+        """
+        if not self.is_limited or self._is_known(request):
             return
-        kind, _, credentials = request.headers.get("authorization", "").partition(" ")
-        if kind.lower() == "bearer" and (self._is_api_key(credentials) or self._tokens.opens(credentials, scope)):
+        kind, _, token = request.headers.get("authorization", "").partition(" ")
+        shown = token if kind.lower() == "bearer" else request.headers.get("x-api-key", "")
+        if shown and self._tokens.opens(shown, scope):
             return
-        raise self._unauthorized("authentication required", request, scope)
+        refusal: LlameroError = self._not_admitted("authentication required", request, scope)
+        if shown and not self._tokens.is_ours(shown):  # one that has ended, or is for something else, is no guess
+            refusal = self._attempts.failed(caller.get().address, refusal)
+        raise refusal
 
     def check_blob(self, request: Request, scope: str, digest: Digest) -> str:
         """The same for a blob, which a link opens too. Returns the query of a link to it, empty where none is needed.
@@ -92,7 +107,7 @@ class Access:
         return f"?token={self._tokens.link(digest)}"
 
     def token(self, request: Request) -> ShareToken:
-        """Answer the token request of a stock client (store-registry §3.7). Unauthorized says what was wrong.
+        """Answer the token request of a stock client (store-registry §3.7). NotAdmitted says what was wrong.
 
         1. A well-formed key and signature. 2. A time near ours. 3. Sent to us, not passed on by a server that the
         client took for another. 4. Signed with that key. 5. A listed key. 6. Never seen before.
@@ -101,8 +116,8 @@ class Access:
         fields = _fields(query)
         asked = " ".join(fields.get("scope", [])).split()[:MAX_SCOPES]
 
-        def refuse(why: str) -> Unauthorized:
-            return self._unauthorized(why, request, " ".join(_grant(asked)))
+        def refuse(why: str) -> NotAdmitted:
+            return self._not_admitted(why, request, " ".join(_grant(asked)))
 
         encoded, _, signature = request.headers.get("authorization", "").partition(":")
         key = read_key(encoded)
@@ -128,13 +143,13 @@ class Access:
     def _is_near(self, ts: str) -> bool:
         return ts.isascii() and ts.isdigit() and len(ts) <= 12 and abs(int(ts) - self._clock()) <= CLOCK_SKEW_S
 
-    def _is_api_key(self, given: str) -> bool:
-        digest = hashlib.sha256(given.encode("latin-1")).digest()
-        return sum(hmac.compare_digest(digest, each) for each in self._secrets) > 0  # a sum: no early exit
+    def _is_known(self, request: Request) -> bool:
+        """Whether the guard has found an API key, or that none is needed of this caller where others need one."""
+        return request.state.key is not None or (self._needs_key() and request.state.rights == "admin")
 
-    def _unauthorized(self, why: str, request: Request, scope: str) -> Unauthorized:
+    def _not_admitted(self, why: str, request: Request, scope: str) -> NotAdmitted:
         challenge = f'Bearer realm="{base_url(request)}{TOKEN_PATH}",service="{SERVICE}"'
-        return Unauthorized(why, f'{challenge},scope="{scope}"' if scope else challenge)
+        return NotAdmitted(why, challenge=f'{challenge},scope="{scope}"' if scope else challenge)
 
 
 def base_url(request: Request) -> str:
@@ -165,9 +180,3 @@ def _grant(asked: list[str]) -> list[str]:
         elif scope == CATALOG_SCOPE:
             granted.append(scope)
     return granted
-
-
-def _api_secrets(api_key: str) -> list[str]:
-    """The secrets of a list whose entries may have a role and a name (security §6.1): each of them may read."""
-    entries = [entry.strip() for entry in api_key.split(",") if entry.strip()]
-    return [match["secret"] if (match := _ROLE.fullmatch(entry)) else entry for entry in entries]

@@ -13,6 +13,7 @@ from ...names import Digest, ModelName
 from ...store import Store
 from ...store.layers import Config
 from ...store.manifests import MAX_CONFIG_BYTES, Entry, Manifest
+from ..shelf import Shelf
 from .errors import RepositoryNotFound
 
 
@@ -27,10 +28,11 @@ class _Record:
 
 
 class Catalog:
-    """Any thread may ask."""
+    """Any thread may ask, in the context of the caller: to a key that is for some models only no others are shared."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
+        self._shelf = Shelf(store)
         self._records: dict[ModelName, _Record] = {}
         self._lock = threading.Lock()
 
@@ -82,7 +84,8 @@ class Catalog:
         with self._lock:
             found = {entry.name: self._look(entry) for entry in self._store.manifests.entries()}
             self._records = {name: record for name, record in found.items() if record is not None}
-            return {name: record for name, record in self._records.items() if not record.is_stub}
+            shared = {name: record for name, record in self._records.items() if not record.is_stub}
+        return {name: record for name, record in shared.items() if self._shelf.allows(name)}
 
     def _look(self, entry: Entry) -> _Record | None:
         """None: it cannot be read, which may change while its manifest stays."""

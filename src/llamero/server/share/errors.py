@@ -14,12 +14,15 @@ from ...errors import (
     BadRequest,
     BlobNotFound,
     Busy,
+    Forbidden,
     InvalidDigest,
     InvalidName,
     LlameroError,
     MethodNotAllowed,
     ModelNotFound,
     NotFound,
+    RateLimited,
+    Unauthorized,
 )
 from ..ranges import OutOfRange
 from ..routes import ErrorShape
@@ -43,18 +46,12 @@ class BadPage(BadRequest):
         super().__init__("n is not a number of results")
 
 
-class Unauthorized(LlameroError):
-    """`challenge` says where a token is to be had and for what."""
-
-    status = 401
-
-    def __init__(self, message: str, challenge: str) -> None:
-        super().__init__(message)
-        self._challenge = challenge
+class NotAdmitted(Unauthorized):
+    """Its `challenge` says where a token is to be had and for what."""
 
     @property
     def headers(self) -> Mapping[str, str]:
-        return API_VERSION | {"WWW-Authenticate": self._challenge}
+        return {**API_VERSION, **super().headers}
 
 
 class Unavailable(LlameroError):
@@ -73,6 +70,8 @@ CODES: Mapping[type[LlameroError], str] = {
     UploadNotFound: "BLOB_UPLOAD_UNKNOWN",
     OutOfRange: "RANGE_INVALID",
     Unauthorized: "UNAUTHORIZED",
+    Forbidden: "DENIED",
+    RateLimited: "TOOMANYREQUESTS",
     MethodNotAllowed: "UNSUPPORTED",
     Busy: "UNAVAILABLE",
     Unavailable: "UNAVAILABLE",

@@ -7,6 +7,7 @@ import os
 import re
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
 from urllib.parse import urlencode
 
 import msgspec
@@ -21,6 +22,7 @@ from ...store.manifests import MANIFEST_TYPE, Manifest
 from ..answers import JSON
 from ..ranges import asked_span
 from ..routes import Handler, Route
+from ..shelf import check_name
 from ..streams import unless_gone
 from .access import CATALOG_SCOPE, TOKEN_PATH, Access, ShareToken, base_url, repository_scope
 from .catalog import Catalog
@@ -58,7 +60,8 @@ class Share:
         """A handler out of a function that reads from disk."""
 
         async def handler(request: Request, body: bytes) -> Response:
-            return await asyncio.get_running_loop().run_in_executor(self._threads, answer, request)
+            run = copy_context().run  # a thread of these would not know who asks
+            return await asyncio.get_running_loop().run_in_executor(self._threads, run, answer, request)
 
         return handler
 
@@ -90,6 +93,7 @@ class Share:
             if _is_digest(request) or not self._may_fetch(request):
                 raise
         name = _name(request, request.path_params["reference"])
+        check_name(name)
         await unless_gone(request, self._fetches.wait(name))
         return await answer(request, body)
 

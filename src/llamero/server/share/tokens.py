@@ -34,6 +34,11 @@ class Tokens:
         kind, *scopes = self._subject(token).split(" ")
         return kind == "pull" and (not scope or scope in scopes)
 
+    def is_ours(self, token: str) -> bool:
+        """Whether it was made here, even if it has ended."""
+        content, _, mac = token.rpartition(".")
+        return hmac.compare_digest(self._mac(content).encode(), mac.encode())
+
     def link(self, digest: Digest) -> str:
         return self._issue(f"blob {digest}")
 
@@ -47,9 +52,9 @@ class Tokens:
 
     def _subject(self, token: str) -> str:
         """What a token is about; empty when it is not ours or too old."""
-        content, _, mac = token.rpartition(".")
-        if not hmac.compare_digest(self._mac(content).encode(), mac.encode()):
+        if not self.is_ours(token):
             return ""
+        content = token.rpartition(".")[0]
         expiry, _, encoded = content.partition(".")
         if int(expiry) <= self._clock():
             return ""
