@@ -53,6 +53,15 @@ http {{
         proxy_buffering off;
         location / {{ proxy_pass http://127.0.0.1:{server_port}; }}
         location /down/ {{ proxy_pass http://127.0.0.1:{dead_port}/; }}
+        location /slow/ {{ proxy_pass http://127.0.0.1:{silent_port}/; }}
+        location = /new/api/tags {{ default_type application/json; return 200 '{{"models":[]}}'; }}
+        location /page/ {{ default_type text/html; return 404 "<html>nothing here</html>"; }}
+    }}
+    server {{
+        listen 127.0.0.1:{other_port} ssl;
+        ssl_certificate {folder}/other.pem;
+        ssl_certificate_key {folder}/other-key.pem;
+        return 200 "hello";
     }}
 }}
 """
@@ -62,6 +71,9 @@ http {{
 class Nginx:
     port: int
     certificate: Path
+    other_port: int
+    """Where the certificate is for another address."""
+    other_certificate: Path
 
     def url(self, credentials: str, path: str = "") -> str:
         return f"https://{credentials}@127.0.0.1:{self.port}{path}"
@@ -69,23 +81,34 @@ class Nginx:
 
 @contextmanager
 def nginx(folder: Path, server_port: int, password_line: str) -> Iterator[Nginx]:
-    """In front of the server; under /down/ there is nothing behind it. `password_line` as in a file of passwords."""
+    """In front of the server; nobody is behind /down/, somebody who says nothing behind /slow/, a server without models
+    at /new/, and another program at /page/. `password_line` as in a file of passwords."""
     assert PROGRAM is not None
-    port = free_port()
+    port, other_port = free_port(), free_port()
     settings = folder / "nginx.conf"
     user = "user root;" if os.geteuid() == 0 else ""  # its workers read what only we may read
-    settings.write_text(
-        SETTINGS.format(folder=folder, user=user, port=port, server_port=server_port, dead_port=free_port())
-    )
     (folder / "passwords").write_text(f"{password_line}\n")
-    _write_certificate(folder)
-    process = subprocess.Popen([PROGRAM, "-p", str(folder), "-c", str(settings)], stderr=subprocess.DEVNULL)
-    try:
-        _wait_for(process, port, folder)
-        yield Nginx(port, folder / "certificate.pem")
-    finally:
-        process.terminate()
-        process.wait(START_LIMIT_S)
+    write_certificate(folder)
+    write_certificate(folder, "other.pem", "other-key.pem", "192.0.2.1")
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        settings.write_text(
+            SETTINGS.format(
+                folder=folder,
+                user=user,
+                port=port,
+                other_port=other_port,
+                server_port=server_port,
+                dead_port=free_port(),
+                silent_port=silent.getsockname()[1],
+            )
+        )
+        process = subprocess.Popen([PROGRAM, "-p", str(folder), "-c", str(settings)], stderr=subprocess.DEVNULL)
+        try:
+            _wait_for(process, port, folder)
+            yield Nginx(port, folder / "certificate.pem", other_port, folder / "other.pem")
+        finally:
+            process.terminate()
+            process.wait(START_LIMIT_S)
 
 
 def _wait_for(process: subprocess.Popen[bytes], port: int, folder: Path) -> None:
@@ -100,7 +123,10 @@ def _wait_for(process: subprocess.Popen[bytes], port: int, folder: Path) -> None
             time.sleep(0.02)
 
 
-def _write_certificate(folder: Path) -> None:
+def write_certificate(
+    folder: Path, file: str = "certificate.pem", key_file: str = "key.pem", address: str = "127.0.0.1"
+) -> None:
+    """A certificate for that address, signed by nobody, and its key."""
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "models")])
     now = datetime.now(UTC)
@@ -108,8 +134,8 @@ def _write_certificate(folder: Path) -> None:
         x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
         .not_valid_before(now - timedelta(days=1))
         .not_valid_after(now + timedelta(days=1))
-        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ip_address("127.0.0.1"))]), critical=False)
+        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ip_address(address))]), critical=False)
         .sign(key, hashes.SHA256())
     )
-    (folder / "certificate.pem").write_bytes(certificate.public_bytes(Encoding.PEM))
-    (folder / "key.pem").write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+    (folder / file).write_bytes(certificate.public_bytes(Encoding.PEM))
+    (folder / key_file).write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))

@@ -92,3 +92,10 @@ class Screen:
                 return text
             assert time.monotonic() < deadline, f"no {pattern!r} on the screen:\n{text}"
             time.sleep(POLL_S)
+
+    def wait_for_top(self, row: str) -> None:
+        """Until the first row of the screen, without what has scrolled away, is that."""
+        deadline = time.monotonic() + WAIT_LIMIT_S
+        while self.rows()[0] != row:
+            assert time.monotonic() < deadline, f"no {row!r} at the top:\n{self.rows()}"
+            time.sleep(POLL_S)

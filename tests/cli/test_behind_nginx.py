@@ -36,6 +36,18 @@ def proxy(real_server: Server, tmp_path_factory: pytest.TempPathFactory) -> Iter
         yield started
 
 
+@pytest.fixture(scope="module")
+def trusted_proxy(starter_models: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Nginx]:
+    """In front of a server that lists it."""
+    folder = tmp_path_factory.mktemp("trusting")
+    models = linked_copy(starter_models, folder / "models")
+    with (
+        running(folder, models, LLAMERO_TRUSTED_PROXIES="127.0.0.1") as server,
+        nginx(tmp_path_factory.mktemp("listed"), server.port, f"ada:{{PLAIN}}{PASSWORD}") as started,
+    ):
+        yield started
+
+
 def script(name: str, folder: Path, *argv: str, dotenv: str = "", **env: str) -> subprocess.CompletedProcess[str]:
     """One of the installed scripts in a folder with that `.env`."""
     (folder / ".env").write_text(dotenv)
@@ -52,13 +64,18 @@ def script(name: str, folder: Path, *argv: str, dotenv: str = "", **env: str) ->
 def test_greetings_with_everything_from_the_file(proxy: Nginx, tmp_path: Path) -> None:
     dotenv = f"OLLAMA_BASE_URL={proxy.url(CREDENTIALS)}\nSSL_CERT_FILE={proxy.certificate}\n"
     done = script("hi-ai", tmp_path, dotenv=dotenv)
-    assert (done.returncode, done.stderr) == (0, "")
+    assert (done.returncode, done.stderr.count("\n")) == (0, 1)
+    # forwarded by a proxy that nobody has listed, it may talk to models and not manage them
+    assert done.stderr.startswith("Warning: smollm2:135m stays loaded until the server lets go of it: 403 Forbidden: ")
+    assert "LLAMERO_TRUSTED_PROXIES" in done.stderr
     assert done.stdout.startswith(f"https://127.0.0.1:{proxy.port}: 2 models\n\nall-minilm:22m\n(turns texts")
     assert re.search(r"smollm2:135m\n.+\n\(\d+\.\d s, \d+ tokens, \d+ tokens/s\)\n", done.stdout, re.DOTALL)
 
 
 @pytest.mark.heavy
-def test_a_benchmark_with_all_its_reports(proxy: Nginx, tmp_path: Path) -> None:
+def test_a_benchmark_with_all_its_reports(trusted_proxy: Nginx, tmp_path: Path) -> None:
+    """Behind a proxy that is listed: there the models are unloaded, so their loading is measured."""
+    proxy = trusted_proxy
     env = {"OLLAMA_BASE_URL": proxy.url(CREDENTIALS), "SSL_CERT_FILE": str(proxy.certificate)}
     flags = ["--auto", "--epochs", "1", "--warmup", "0", "--max-tokens", "8", "--prompt-tokens", "100", "--report", "r"]
     done = script("ollama-benchmark", tmp_path, *flags, **env)
@@ -81,6 +98,26 @@ def test_a_benchmark_with_all_its_reports(proxy: Nginx, tmp_path: Path) -> None:
 
 
 @pytest.mark.heavy
+def test_a_benchmark_where_models_may_not_be_unloaded(proxy: Nginx, tmp_path: Path) -> None:
+    """A note instead of load times, and everything else as ever."""
+    env = {"OLLAMA_BASE_URL": proxy.url(CREDENTIALS), "SSL_CERT_FILE": str(proxy.certificate)}
+    flags = ["--task", "greeting", "--epochs", "1", "--warmup", "0", "--max-tokens", "8", "--report", "r.json"]
+    done = script("ollama-benchmark", tmp_path, MODEL, *flags, **env)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("Note: models cannot be unloaded here (403 Forbidden: ") == 1
+    (model,) = json.loads((tmp_path / "r.json").read_text())["models"]
+    assert "load_s" not in model
+    assert model["tasks"][0]["rounds"][0]["ttft_s"] > 0
+
+
+@pytest.mark.heavy
+def test_greetings_through_a_listed_proxy_leave_nothing_loaded(trusted_proxy: Nginx, tmp_path: Path) -> None:
+    env = {"OLLAMA_BASE_URL": trusted_proxy.url(CREDENTIALS), "SSL_CERT_FILE": str(trusted_proxy.certificate)}
+    done = script("hi-ai", tmp_path, MODEL, **env)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.heavy
 def test_the_way_through_and_the_way_past_it_compared(proxy: Nginx, real_server: Server, tmp_path: Path) -> None:
     sides = [real_server.url, proxy.url(CREDENTIALS)]
     flags = ["--model", MODEL, "--task", "greeting", "--epochs", "1", "--warmup", "0", "--max-tokens", "8"]
@@ -89,29 +126,59 @@ def test_the_way_through_and_the_way_past_it_compared(proxy: Nginx, real_server:
     assert re.search(r"^smollm2:135m +greeting .*\dx .*\dx .*\dx$", done.stdout, re.MULTILINE)
 
 
-@pytest.mark.parametrize("name", ["hi-ai", "ollama-benchmark"])
-def test_what_is_wrong_is_said_in_one_line(proxy: Nginx, tmp_path: Path, name: str) -> None:
+URL = "https://127.0.0.1:{port}"
+WITH_PASSWORD = "https://{credentials}@127.0.0.1:{port}"
+WRONG = {
+    "certificate": (
+        WITH_PASSWORD,
+        f"certificate: {URL} shows one that is not trusted (self-signed certificate); set SSL_CERT_FILE to",
+    ),
+    "another's certificate": (
+        "https://127.0.0.1:{other_port}",
+        "certificate: https://127.0.0.1:{other_port} shows one that is not trusted (IP address mismatch",
+    ),
+    "401": (URL, f"401 Unauthorized: {URL} wants to know who asks; put user:"),
+    "a wrong password": (
+        "https://ada:s3cr3t@127.0.0.1:{port}",
+        f"401 Unauthorized: {URL} does not accept the name and password in OLLAMA_BASE_URL\n",
+    ),
+    "502": (
+        f"{WITH_PASSWORD}/down/",
+        f"502 Bad Gateway: a proxy answers at {URL}/down, but the server behind it does not; is it running?\n",
+    ),
+    "timed out": (
+        f"{WITH_PASSWORD}/slow",
+        f"timed out: {URL}/slow did not answer in time; check OLLAMA_BASE_URL and the firewalls in between\n",
+    ),
+    "no models": (
+        f"{WITH_PASSWORD}/new",
+        f"no models: the server at {URL}/new has none yet; fetch one with 'ollama pull smollm2:135m'\n",
+    ),
+    "another program": (
+        f"{WITH_PASSWORD}/page",
+        f"404 Not Found: {URL}/page is no Ollama server; OLLAMA_BASE_URL is its address, without /api or /v1\n",
+    ),
+    "no TLS": ("http://{credentials}@127.0.0.1:{port}", "400 Bad Request: what answers"),
+    "name not found": (
+        "https://{credentials}@nobody.invalid",
+        "name not found: there is no address for nobody.invalid; check OLLAMA_BASE_URL\n",
+    ),
+    "refused": ("http://{credentials}@127.0.0.1:1", "refused: nothing listens at http://127.0.0.1:1; start the server"),
+}
+"""By what is wrong: the address, and how the line about it begins."""
+
+
+@pytest.mark.parametrize("name", ["hi-ai", pytest.param("ollama-benchmark", marks=pytest.mark.heavy)])
+@pytest.mark.parametrize("what", WRONG)
+def test_what_is_wrong_is_said_in_one_line(proxy: Nginx, tmp_path: Path, name: str, what: str) -> None:
     """With `--debug`, too: no password gets out by a traceback."""
-    url = f"https://127.0.0.1:{proxy.port}"
-    trusted = {"SSL_CERT_FILE": str(proxy.certificate)}
-
-    def complaint(base_url: str, **env: str) -> str:
-        done = script(name, tmp_path, "--auto", "--debug", OLLAMA_BASE_URL=base_url, **env)
-        assert done.returncode == 1
-        assert done.stderr.count("\n") == 1
-        return done.stderr
-
-    assert complaint(proxy.url(CREDENTIALS)).startswith(
-        f"Error: certificate: {url} shows one that is not trusted (self-signed certificate); set SSL_CERT_FILE to"
-    )
-    assert complaint(url, **trusted).startswith(f"Error: 401 Unauthorized: {url} wants to know who asks; put user:")
-    assert complaint(proxy.url("ada:s3cr3t"), **trusted) == (
-        f"Error: 401 Unauthorized: {url} does not accept the name and password in OLLAMA_BASE_URL\n"
-    )
-    assert complaint(proxy.url(CREDENTIALS, "/down/"), **trusted) == (
-        f"Error: 502 Bad Gateway: a proxy answers at {url}/down, but the server behind it does not; is it running?\n"
-    )
-    assert complaint(f"http://{CREDENTIALS}@127.0.0.1:{proxy.port}").startswith("Error: 400 Bad Request: what answers")
+    values = {"port": proxy.port, "other_port": proxy.other_port, "credentials": CREDENTIALS}
+    url, said = (text.format(**values) for text in WRONG[what])
+    trusted = proxy.other_certificate if what == "another's certificate" else proxy.certificate
+    env = {} if what == "certificate" else {"SSL_CERT_FILE": str(trusted)}
+    done = script(name, tmp_path, "--auto", "--debug", "--timeout", "1", OLLAMA_BASE_URL=url, **env)
+    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (1, "", 1)
+    assert done.stderr.startswith(f"Error: {said}")
 
 
 @pytest.mark.heavy

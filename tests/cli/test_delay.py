@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import threading
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
-from llamero.cli.delay import describe
-from llamero.client import LoadingModel, Running, WaitingRequest
+from llamero.cli.delay import Delay, describe
+from llamero.client import Client, LoadingModel, Running, WaitingRequest
+from llamero.config import parse_host
 from tests.cli.conftest import Ollama
 from tests.cli.scripted_server import Reply, ScriptedServer, generated, shown
 from tests.cli.terminals import TerminalProgram
@@ -31,6 +33,33 @@ QUEUE = [WaitingRequest(1, "m:latest", 9000), WaitingRequest(2, "m:latest", 1400
 )
 def test_the_reason_in_words(running: Running, model: str, text: str) -> None:
     assert describe(running, model, waited_ms=1500) == text
+
+
+@pytest.mark.parametrize(
+    ("left_s", "text"),
+    [(0.4, "loading m:latest 43%"), (61.7, "loading m:latest 43%, 1m2s left"), (8, "loading m:latest 43%, 8s left")],
+)
+def test_how_long_a_load_still_takes(left_s: float, text: str) -> None:
+    assert describe(Running([], LOADING, []), "m", 1500, left_s) == text
+    assert describe(Running([], LOADING, QUEUE), "m", 1500, left_s) == "waiting in the queue, position 2"
+
+
+def test_the_pace_of_a_load_is_watched(server: ScriptedServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A fifth in four seconds: what is left takes twelve."""
+    shares = [(0.0, 0.2), (0.5, 0.3), (4.0, 0.4), (5.0, 0.4)]
+    server.replies["GET /api/ps"] = [
+        Reply(json={"models": [], "loading": [{"model": "m:latest", "progress": share}]}) for _, share in shares
+    ]
+    clock = iter([0.0, *(now_s for now_s, _ in shares)])
+    delay_clock = SimpleNamespace(monotonic=lambda: next(clock))
+    monkeypatch.setattr("llamero.cli.delay.time", delay_clock)
+    delay = Delay(Client(parse_host(server.address)[0]), "m")
+    assert [delay.reason() for _ in shares] == [
+        "loading m:latest 20%",
+        "loading m:latest 30%",  # too soon to tell
+        "loading m:latest 40%, 12s left",
+        "loading m:latest 40%, 15s left",
+    ]
 
 
 def test_run_says_why_it_takes_so_long_and_leaves_no_trace_of_it(server: ScriptedServer, tmp_path: Path) -> None:

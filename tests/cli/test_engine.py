@@ -143,7 +143,8 @@ def test_a_machine_without_compilers_is_told_what_to_install(ollama: Ollama, tmp
     (tmp_path / "empty").mkdir()
     outcome = ollama("engine", "build", env={"PATH": str(tmp_path / "empty")})
     assert outcome.status == 1
-    assert "an engine cannot be built without a C++ compiler and cmake and cargo" in outcome.err
+    assert "an engine cannot be built without a C++ compiler and " in outcome.err
+    assert "cargo" in outcome.err, "cmake may be there: the extra `engine` brings it"
 
 
 def test_the_help_tells_a_newcomer_what_this_is(ollama: Ollama) -> None:

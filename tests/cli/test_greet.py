@@ -57,7 +57,7 @@ def test_a_refused_unloading_is_told_once_and_not_fatal(ollama: Ollama, server: 
     server.replies["POST /api/generate"] = Reply(403, json={"error": "forbidden"})
     done = ollama("hi")
     assert done.status == 0
-    assert done.err == "Warning: a:1 stays loaded until the server lets go of it: 403, 403 Forbidden: forbidden\n"
+    assert done.err == "Warning: a:1 stays loaded until the server lets go of it: 403 Forbidden: forbidden\n"
     assert done.out.count("Hello, 10") == 2
 
 

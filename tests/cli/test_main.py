@@ -4,20 +4,28 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import signal
 import socket
 import subprocess
 import sys
 import threading
 
+import click
 import pytest
 
 from llamero import API_LEVEL, __version__
+from llamero.cli.commands import root
+from llamero.cli.grammar import Command, canonical, flags_of
 from tests.cli.conftest import Ollama
 from tests.cli.scripted_server import Reply, ScriptedServer, generated, shown
 
 NOT_RUNNING = "Error: could not connect to ollama server, run 'ollama serve' to start it\n"
-COMMANDS = "serve create show run stop pull push signin signout list ps cp rm help".split()
+COMMANDS = "serve create show run stop pull push signin signout list ps cp rm launch help".split()
+ADDITIONAL = (
+    "bench cache completion config doctor du engine export fit hi import key mv prune search service update upgrade "
+    "version"
+).split()
 
 
 def free_address() -> str:
@@ -30,14 +38,50 @@ def free_address() -> str:
 
 
 def test_help_lists_the_commands_in_their_order(ollama: Ollama) -> None:
-    """partly L-01: launch does not exist yet."""
+    """L-01"""
     outcome = ollama("--help")
     assert (outcome.status, outcome.err) == (0, "")
     head, _, rest = outcome.out.partition("Available Commands:\n")
     assert head == "Large language model runner\n\nUsage:\n  ollama [flags]\n  ollama [command]\n\n"
-    block = rest.split("\n\n")[0].splitlines()
-    assert [line[2:13].rstrip() for line in block] == COMMANDS
+    assert names_in(rest) == COMMANDS
+    assert names_in(rest.partition("\nAdditional Commands:\n")[2]) == ADDITIONAL
     assert outcome.out.endswith('\nUse "ollama [command] --help" for more information about a command.\n')
+    assert not {"login", "logout", "runner"} & {*COMMANDS, *ADDITIONAL}
+
+
+def names_in(text: str) -> list[str]:
+    """The commands of the block that the text begins with."""
+    return [line[2:13].rstrip() for line in text.split("\n\n")[0].splitlines()]
+
+
+@pytest.mark.parametrize("name", [*COMMANDS, *ADDITIONAL])
+def test_every_help_ends_with_examples_that_the_program_understands(ollama: Ollama, name: str) -> None:
+    text = ollama(name, "--help").out
+    examples = [line.strip() for line in text.partition("\nExamples:\n")[2].splitlines()]
+    assert examples
+    for example in examples:
+        assert f"ollama {name}" in example
+        for words in commands_in(example):
+            command = root.get_command(click.Context(root), words[0])
+            assert isinstance(command, Command)
+            own = words[1 : words.index("--")] if "--" in words else words[1:]
+            _, positional = canonical(flags_of(command), own)
+            command.arity.check(len(positional))
+
+
+def commands_in(line: str) -> list[list[str]]:
+    """The words after `ollama` of each command of ours in a line for a shell."""
+    lexer = shlex.shlex(line, posix=True, punctuation_chars="|<>()")
+    lexer.whitespace_split = True
+    parts: list[list[str]] = [[]]
+    for word in lexer:
+        if set(word) <= set("|<>()"):
+            parts.append([])
+        else:
+            parts[-1].append(word)
+    found = [part[part.index("ollama") + 1 :] for part in parts if "ollama" in part]
+    assert found
+    return found
 
 
 @pytest.mark.parametrize("argv", [["-h"], ["help"], [], ["--verbose"]])
@@ -71,15 +115,18 @@ def test_an_alias_has_the_help_of_its_command(ollama: Ollama) -> None:
 
 def test_help_of_run_names_its_variables(ollama: Ollama) -> None:
     """L-11"""
-    block = ollama("run", "--help").out.partition("\nEnvironment Variables:\n")[2].splitlines()
+    block = variables_in(ollama("run", "--help").out)
     assert [line.split()[0] for line in block] == ["OLLAMA_EDITOR", "OLLAMA_HOST", "OLLAMA_NOHISTORY"]
     assert block[1] == "      OLLAMA_HOST                   IP Address for the ollama server"
     assert '--think string[="true"]' in ollama("run", "--help").out
 
 
 def test_serve_names_21_variables(ollama: Ollama) -> None:
-    block = ollama("serve", "--help").out.partition("\nEnvironment Variables:\n")[2].splitlines()
-    assert len(block) == 21
+    assert len(variables_in(ollama("serve", "--help").out)) == 21
+
+
+def variables_in(text: str) -> list[str]:
+    return text.partition("\nEnvironment Variables:\n")[2].partition("\n\n")[0].splitlines()
 
 
 def test_help_on_something_unknown(ollama: Ollama) -> None:

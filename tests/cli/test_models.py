@@ -65,6 +65,19 @@ def test_the_filter_of_list_ignores_case(ollama: Ollama, server: ScriptedServer)
     assert [line.split()[0] for line in lines] == ["NAME", "model1", "Model1b"]
 
 
+def test_a_wide_list_has_more_columns_at_the_right(ollama: Ollama, server: ScriptedServer) -> None:
+    """Cells without blanks and a table whose left part is the usual one: scripts go on cutting columns."""
+    details = {"parameter_size": "135M", "quantization_level": "Q4_1", "family": "llama", "context_length": 8192}
+    told = listed("m:latest", details=details, capabilities=["completion", "tools", "insert", "thinking", "vision"])
+    server.replies["GET /api/tags"] = Reply(json={"models": [told, listed("remote")]})
+    usual, wide = ollama("list").out.splitlines(), ollama("list", "--wide").out.splitlines()
+    assert len(wide) == 3
+    assert all(line.startswith(short.rstrip()) for line, short in zip(wide, usual, strict=True))
+    assert wide[0].split()[4:] == ["PARAMETERS", "QUANT", "FAMILY", "CONTEXT", "CAPABILITIES"]
+    assert wide[1].split()[7:] == ["135M", "Q4_1", "llama", "8192", "completion,tools,insert,thinking,vision"]
+    assert wide[2].split() == usual[2].split()  # what a server does not tell is left empty
+
+
 @pytest.mark.parametrize("command", [("list", "/api/tags"), ("ps", "/api/ps")])
 def test_json_is_the_servers_body(ollama: Ollama, server: ScriptedServer, command: tuple[str, str]) -> None:
     body = {"models": [listed("m")], "queue": [{"position": 1}]}
@@ -81,6 +94,17 @@ def test_ps_byte_for_byte(ollama: Ollama, server: ScriptedServer) -> None:
         "NAME        ID              SIZE     PROCESSOR          CONTEXT    UNTIL              \n"
         "m:latest    bbbbbbbbbbbb    100 B    48%/52% CPU/GPU    4096       4 minutes from now    \n"
     )
+
+
+def test_a_wide_ps_shows_how_much_of_the_context_is_used(ollama: Ollama, server: ScriptedServer) -> None:
+    details = {"parameter_size": "135M", "quantization_level": "Q4_1"}
+    answered = running("a:1", context_length=4096, context_used=1030, details=details)
+    server.replies["GET /api/ps"] = Reply(json={"models": [answered, running("b:2", context_length=4096)]})
+    usual, wide = ollama("ps").out.splitlines(), ollama("ps", "--wide").out.splitlines()
+    assert all(line.startswith(short.rstrip()) for line, short in zip(wide, usual, strict=True))
+    assert wide[0].endswith("UNTIL                 USED    ON GPU    PARAMETERS    QUANT ")
+    assert wide[1].split()[-5:] == ["25%", "52", "B", "135M", "Q4_1"]
+    assert wide[2].split()[-3:] == ["-", "52", "B"]
 
 
 def test_the_filter_of_ps_heeds_case(ollama: Ollama, server: ScriptedServer) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import stat
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -142,6 +143,74 @@ def test_a_tool_call_is_shown(repl: Screen, model: ScriptedServer) -> None:
     }
 
 
+def test_why_an_answer_takes_its_time(repl: Screen, model: ScriptedServer) -> None:
+    """The place in the queue, then the load, then nothing of either."""
+    goes_on = threading.Event()
+    answer = chatted("Hello")
+    answer.after = goes_on
+    waits = {"models": [], "queue": [{"position": 3, "model": "m:latest", "waiting_ms": 1000}]}
+    loads = [{"models": [], "loading": [{"model": "m:latest", "progress": 0.5}]}] * 50
+    model.replies |= {"POST /api/chat": answer, "GET /api/ps": [Reply(json=told) for told in (waits, *loads)]}
+    repl.say("hi")
+    repl.wait_for("waiting in the queue, position 3 [⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏]$")
+    repl.wait_for("loading m:latest 50% [⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏]$")
+    goes_on.set()
+    text = repl.wait_for(rf"Hello.*{READY}")
+    assert ">>> hi\nHello\n\n>>> " in text
+
+
+@pytest.mark.heavy
+def test_a_picture_an_answer_stopped_and_another_model(model: ScriptedServer, tmp_path: Path) -> None:
+    """A picture by its path, Ctrl+C in the middle of an answer, /save, /load, Ctrl+D."""
+    (tmp_path / "my cat.png").write_bytes(b"\x89PNG\r\n\x1a\n rest")
+    half = Reply(lines=[{"message": {"content": "A ca"}, "done": False}, threading.Event()])
+    model.replies |= {
+        "POST /api/show": shown(capabilities=["completion", "vision"]),
+        "POST /api/chat": [half, chatted("Hello"), chatted("Hello")],
+        "POST /api/create": Reply(lines=[{"status": "success"}]),
+    }
+    with run(model, tmp_path, columns=160) as screen:
+        screen.wait_for(READY)
+        screen.say(f"what is {tmp_path}/my\\ cat.png?")
+        screen.wait_for(rf"Added image '{tmp_path}/my cat.png'\nA ca$")
+        screen.press("C-c")
+        screen.wait_for(rf"A ca\n\n{READY}")
+        assert model.disconnected.wait(1)
+        screen.say("and now?")
+        screen.wait_for(rf"Hello.*{READY}")
+        screen.say("/save mine")
+        screen.wait_for(rf"Created new model 'mine'\n{READY}")
+        screen.say("/load other")
+        screen.wait_for(rf"Loading model 'other'\n{READY}")
+        screen.say("who?")
+        screen.wait_for(rf"who\?\nHello.*{READY}")
+        screen.press("C-d")
+        screen.wait_for("status=0")
+    first, second = model.bodies("POST /api/chat")[:2]
+    assert first["messages"][0]["images"]
+    assert [message["role"] for message in second["messages"]] == ["user", "user"]  # no half of an answer
+    assert model.body("POST /api/create")["from"] == "m"
+    assert model.bodies("POST /api/chat")[2] == {"model": "other", "messages": [{"role": "user", "content": "who?"}]}
+
+
+def test_a_line_for_the_shell(repl: Screen) -> None:
+    """What is typed for it is shown, Ctrl+C is its own, and the editor has the terminal again after it (cli G-31)."""
+    repl.say("/set shell")
+    repl.say("!read -p 'name? ' name; echo hello $name")
+    repl.wait_for(r"^name\?$")
+    repl.say("ada")
+    repl.wait_for(rf"name\? ada\nhello ada\n{READY}")
+    repl.say("!sleep 60")
+    repl.wait_for("!sleep 60$")
+    time.sleep(0.3)  # nothing on the screen tells that it runs
+    repl.press("C-c")
+    repl.wait_for(rf"\(exit status 130\)\n{READY}")
+    repl.type("still")
+    repl.press("C-a")
+    repl.type("I am ")
+    repl.wait_for(">>> I am still$")
+
+
 # --- thinking ------------------------------------------------------------------------------------------------------
 
 
@@ -270,8 +339,7 @@ def test_ctrl_l_clears_the_screen_and_keeps_the_line(repl: Screen) -> None:
     repl.type("half a line")
     repl.wait_for("half a line")
     repl.press("C-l")
-    repl.wait_for(r"\A>>> half a line\Z|\n>>> half a line\Z")
-    assert repl.rows()[0] == ">>> half a line"
+    repl.wait_for_top(">>> half a line")
 
 
 @pytest.mark.heavy

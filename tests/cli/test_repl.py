@@ -289,10 +289,9 @@ def test_what_a_model_has_is_shown(talk: Talk, server: ScriptedServer) -> None:
         template="T",
         license="L",
     )
-    outcome = talk(
-        "/set parameter stop a b", "/set parameter seed 1", "/show parameters", "/show system", "/show template"
-    )
-    assert outcome.out.partition("to '1'\n")[2] == (
+    values = ("stop a b", "seed 1", "temperature 0", "top_p 0.95")
+    outcome = talk(*(f"/set parameter {each}" for each in values), "/show parameters", "/show system", "/show template")
+    assert outcome.out.partition("to '0.95'\n")[2] == (
         "Model defined parameters:\n"
         '  stop                           "x"\n'
         "  top_k                          1\n"
@@ -300,6 +299,8 @@ def test_what_a_model_has_is_shown(talk: Talk, server: ScriptedServer) -> None:
         "User defined parameters:\n"
         "  stop                           a b\n"
         "  seed                           1\n"
+        "  temperature                    0\n"
+        "  top_p                          0.95\n"
         "\n"
         "S\n\n"
         "T\n"
@@ -342,6 +343,19 @@ def test_list_is_the_list_of_models(talk: Talk, server: ScriptedServer) -> None:
 )
 def test_what_the_reference_has_not(talk: Talk, line: str, said: str) -> None:
     assert talk(line) == Outcome(0, f"{said}\n", "")
+
+
+def test_the_shell_is_only_for_those_who_allow_it(talk: Talk, server: ScriptedServer, tmp_path: Path) -> None:
+    """Without `/set shell` such a line is a message like any other, and what a model says never gets there."""
+    server.replies["POST /api/chat"] = chatted(f"!touch {tmp_path}/by-the-model")
+    talk(f"!touch {tmp_path}/too-early")
+    outcome = talk("/set shell", f"!touch {tmp_path}/made", "!exit 3", "hi", "/set noshell", "!x")
+    assert outcome.err == "(exit status 3)\n"
+    assert outcome.out.startswith("Set 'shell' mode.\n")
+    assert [turn["messages"][-1]["content"] for turn in turns(server)] == [f"!touch {tmp_path}/too-early", "hi", "!x"]
+    assert (tmp_path / "made").exists()
+    assert not (tmp_path / "too-early").exists()
+    assert not (tmp_path / "by-the-model").exists()
 
 
 def test_an_export_that_fails_is_one_line(talk: Talk, tmp_path: Path) -> None:

@@ -223,6 +223,16 @@ def test_a_refusal_is_told_alone_when_there_is_no_link(ollama: Ollama, server: S
     )
 
 
+def test_several_models_are_pushed_in_turn_up_to_the_first_failure(ollama: Ollama, server: ScriptedServer) -> None:
+    missing = Reply(lines=[PUSHED[0], {"error": "model 'b' not found"}])
+    server.replies["POST /api/push"] = [Reply(lines=PUSHED), missing, Reply(lines=PUSHED)]
+    done = ollama("push", "me/a", "me/b", "me/c")
+    assert (done.status, done.err.splitlines()[-1]) == (1, "Error: model 'b' not found")
+    assert done.out == "\nYou can find your model at:\n\n\thttps://ollama.com/me/a\n"
+    assert [body["model"] for body in server.bodies("POST /api/push")] == ["me/a", "me/b"]
+    assert ollama("push").err == "Error: accepts 1 arg(s), received 0\n"
+
+
 def test_other_failures_of_a_push_are_told_as_they_are(ollama: Ollama, server: ScriptedServer) -> None:
     for reply, text in (
         (Reply(lines=[PUSHED[0], {"error": "model 'm' not found"}]), "model 'm' not found"),

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from ..config import BY_NAME, Settings
+from ..config import BY_NAME, NO_FILE, ConfigFile, Settings
 from ..errors import LlameroError, ServerAnswered, ServerRefused
 from .format import printable
 from .terminal import Terminal
@@ -20,27 +20,33 @@ COMPLETION_TIMEOUT_S = 1.0
 """Whoever presses Tab waits for the answer with a finger on the key."""
 
 
-def client_settings(env: Mapping[str, str]) -> Settings:
+def client_settings(env: Mapping[str, str], file: ConfigFile = NO_FILE) -> Settings:
     """What concerns clients: a command that asks a server neither obeys nor criticises the server's variables."""
-    known = {name: BY_NAME[name] for name in env if name in BY_NAME}
-    return Settings.from_env({name: env[name] for name in known if known[name].where in ("client", "both")})
+    ours = {name for name, variable in BY_NAME.items() if variable.where in ("client", "both")}
+    return Settings.from_env({name: text for name, text in env.items() if name in ours}, file.only(ours))
 
 
 @dataclass
 class App:
-    env: Mapping[str, str]
+    own_env: Mapping[str, str]
+    """The environment of this process alone, for whoever starts another one of us."""
     settings: Settings
+    """Those of a client."""
     terminal: Terminal
+    file: ConfigFile = NO_FILE
     debug: bool = False
     """Show where an unexpected error came from."""
+    env: Mapping[str, str] = field(init=False)
+    """The environment over what config.toml says."""
+
+    def __post_init__(self) -> None:
+        self.env = self.file.under(self.own_env)
 
     @cached_property
     def client(self) -> Client:
-        from ..client import Client, Proxies
-
         for warning in self.settings.warnings:
             self.warn(warning)
-        return Client(self.settings.host, self.settings.api_key, proxies=Proxies.from_env(self.env), warn=self.warn)
+        return self._client(warn=self.warn)
 
     def connect(self, *, is_run: bool = False) -> Client:
         """The client, once the server has answered its heartbeat; `run` may start one in the background (cli §7)."""
@@ -48,8 +54,8 @@ class App:
             self.client.heartbeat()
         except ServerRefused as error:
             wanted = {"always": True, "run": is_run, "never": False}[self.settings.autostart]
-            here = self.settings.listen[0]
-            if not wanted or here.scheme != "http" or not here.is_loopback:
+            is_local = all(host.is_loopback for host in self.settings.listen)  # it would listen on every one of them
+            if not wanted or self.settings.host.scheme != "http" or not is_local:
                 raise ServerRefused(self._not_running()) from error
             from .background import start_server
 
@@ -58,14 +64,18 @@ class App:
 
     def model_names(self, *, only_running: bool = False) -> list[str]:
         """For completion: what a server that answers at once has, else nothing."""
-        from ..client import Client, Proxies
-
-        proxies = Proxies.from_env(self.env)
-        client = Client(self.settings.host, self.settings.api_key, proxies=proxies, timeout_s=COMPLETION_TIMEOUT_S)
+        client = self._client(timeout_s=COMPLETION_TIMEOUT_S)
         try:
             return [model.name for model in (client.ps().models if only_running else client.tags())]
         except LlameroError:
             return []
+
+    def _client(self, **more: Any) -> Client:
+        from ..client import Client, Proxies
+
+        trusted_file = self.env.get("SSL_CERT_FILE", "").strip()
+        proxies = Proxies.from_env(self.env)
+        return Client(self.settings.host, self.settings.api_key, proxies=proxies, trusted_file=trusted_file, **more)
 
     def warn(self, text: str) -> None:
         self.terminal.err(f"Warning: {printable(text)}\n")
@@ -80,5 +90,5 @@ class App:
 
     def _not_running(self) -> str:
         host = self.settings.host
-        address = "" if host.is_loopback else f" at {host.url}"
+        address = "" if host.is_loopback and not host.is_unix else f" at {host.url}"
         return f"could not connect to ollama server{address}, run 'ollama serve' to start it"

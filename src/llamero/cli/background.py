@@ -1,4 +1,4 @@
-"""Starts a server in the background and waits until it answers (cli §7). Stopping it is the user's business."""
+"""Starts a server in the background and waits until it answers (cli §7). `service stop` ends it."""
 
 from __future__ import annotations
 
@@ -12,6 +12,8 @@ from typing import IO
 from ..client import Client
 from ..errors import LlameroError, ServerRefused
 from .app import App
+from .logfile import log_path, open_log
+from .pidfile import PidFile, write_pid
 
 START_LIMIT_S = 10.0
 """A server binds its port within a second; a machine that swaps may need longer."""
@@ -20,18 +22,21 @@ POLL_S = 0.05
 
 def start_server(app: App) -> None:
     """A normal `serve` in its own session, so that neither our end nor a Ctrl+C reaches it."""
-    path = app.settings.home / "logs" / "server.log"
-    with _open_log(path) as log:
+    path = log_path(app.settings)
+    with _open_log(path) as log, PidFile(app.settings).held() as lock:
         process = subprocess.Popen(
             [sys.executable, "-m", "llamero.cli.main", "serve"],
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,
-            env=dict(app.env),
+            env=dict(app.own_env),
             start_new_session=True,
+            pass_fds=() if lock is None or sys.platform == "win32" else (lock,),
             creationflags=getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0)
             | getattr(subprocess, "DETACHED_PROCESS", 0),
         )
+        if lock is not None:
+            write_pid(lock, process.pid)
     _wait(app, process, path)
     if process.poll() is None:
         app.terminal.err(f"started the ollama server in the background (pid {process.pid}, log {path})\n")
@@ -55,7 +60,6 @@ def _wait(app: App, process: subprocess.Popen[bytes], path: Path) -> None:
 
 def _open_log(path: Path) -> IO[bytes]:
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        return os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o640), "ab")
+        return os.fdopen(open_log(path), "ab")
     except OSError as error:
         raise LlameroError(f"could not start the ollama server: {path}: {error.strerror}") from error

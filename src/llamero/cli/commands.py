@@ -9,7 +9,7 @@ import click
 
 from ..errors import BadRequest
 from .app import App
-from .grammar import Arity, Command, Root, at_least, exactly, flag
+from .grammar import Arity, Command, Passing, Root, at_least, exactly, flag
 
 _ANY = Arity(0, None)
 _WORDWRAP = "Leave lines as they come instead of breaking them between words"
@@ -18,6 +18,7 @@ _INSECURE = "Ask the registry over plain HTTP"
 _QUIET = "Show progress as plain lines"
 _JSON = "Print the server's JSON"
 _LIMIT_RATE = "Bytes per second at most, e.g. 5MB"
+_WIDE = "Show more columns"
 
 
 @click.command("ollama", cls=Root, summary="Large language model runner")
@@ -42,9 +43,9 @@ def root(ctx: click.Context, /, version: bool, json: bool, **accepted: Any) -> N
 
 
 def _command(
-    name: str, usage: str, summary: str, arity: Arity, **attrs: Any
+    name: str, usage: str, summary: str, arity: Arity, *, cls: type[Command] = Command, **attrs: Any
 ) -> Callable[[Callable[..., Any]], click.Command]:
-    return root.command(name, cls=Command, usage=f"ollama {usage}", summary=summary, arity=arity, **attrs)
+    return root.command(name, cls=cls, usage=f"ollama {usage}", summary=summary, arity=arity, **attrs)
 
 
 def _server_variables() -> list[str]:
@@ -54,7 +55,7 @@ def _server_variables() -> list[str]:
 
 
 @_command("serve", "serve", "Start Ollama", exactly(0), aliases=["start"], variables=_server_variables())
-@flag("--listen", multiple=True, help="Address to listen on instead of OLLAMA_HOST (repeatable)")
+@flag("--listen", multiple=True, help="Address or unix:/path to listen on instead of OLLAMA_HOST (repeatable)")
 @click.pass_obj
 def serve(app: App, /, words: tuple[str, ...], listen: tuple[str, ...]) -> None:
     from .serve import serve as run_server
@@ -171,15 +172,16 @@ def pull(app: App, /, words: tuple[str, ...], everything: bool, **flags: Any) ->
     pull_models(app, words, PullFlags(**flags))
 
 
-@_command("push", "push MODEL", "Push a model to a registry", exactly(1))
+@_command("push", "push MODEL [MODEL...]", "Push models to a registry", _ANY)
 @flag("--insecure", kind="bool", help=_INSECURE)
 @flag("--limit-rate", help=_LIMIT_RATE)
 @flag("--quiet", kind="bool", help=_QUIET)
 @click.pass_obj
 def push(app: App, /, words: tuple[str, ...], insecure: bool, limit_rate: str, quiet: bool) -> None:
-    from .transfer import push_model
+    from .transfer import push_models
 
-    push_model(app, words[0], insecure=insecure, limit_rate=limit_rate, quiet=quiet)
+    (exactly(1) if not words else at_least(1)).check(len(words))
+    push_models(app, words, insecure=insecure, limit_rate=limit_rate, quiet=quiet)
 
 
 @_command("signin", "signin", "Register this machine's key at ollama.com", exactly(0), aliases=["login"])
@@ -201,20 +203,22 @@ def signout(app: App, /, words: tuple[str, ...]) -> None:
 @_command("list", "list [PREFIX]", "List models", _ANY, aliases=["ls"])
 @flag("--json", kind="bool", help=_JSON)
 @flag("--sort", help="Order: name, size or modified")
+@flag("--wide", kind="bool", help=_WIDE)
 @click.pass_obj
-def list_(app: App, /, words: tuple[str, ...], json: bool, sort: str) -> None:
+def list_(app: App, /, words: tuple[str, ...], json: bool, sort: str, wide: bool) -> None:
     from .models import list_models
 
-    list_models(app, words[0] if words else "", as_json=json, sort=sort)
+    list_models(app, words[0] if words else "", as_json=json, sort=sort, wide=wide)
 
 
 @_command("ps", "ps [PREFIX]", "List running models", _ANY)
 @flag("--json", kind="bool", help=_JSON)
+@flag("--wide", kind="bool", help=_WIDE)
 @click.pass_obj
-def ps(app: App, /, words: tuple[str, ...], json: bool) -> None:
+def ps(app: App, /, words: tuple[str, ...], json: bool, wide: bool) -> None:
     from .models import list_running
 
-    list_running(app, words[0] if words else "", as_json=json)
+    list_running(app, words[0] if words else "", as_json=json, wide=wide)
 
 
 @_command("cp", "cp SOURCE DESTINATION", "Copy a model", exactly(2))
@@ -233,6 +237,32 @@ def rm(app: App, /, words: tuple[str, ...], interactive: bool, dry_run: bool) ->
     from .housekeeping import remove_models
 
     remove_models(app, words, dry_run=dry_run, ask=interactive)
+
+
+@_command(
+    "launch",
+    "launch [INTEGRATION] [-- ARGS]",
+    "Start a coding agent with a model of yours",
+    _ANY,
+    cls=Passing,
+    details="""\
+Integrations: claude, codex, copilot, droid, opencode, pi, qwen. What stands behind -- goes to the agent.
+""",
+)
+@flag("--model", help="Model for the agent (default: the one it was last started with)")
+@flag("--config", kind="bool", help="Write the agent's own configuration, and do not start it")
+@flag("--restore", kind="bool", help="Put the agent's own configuration back as it was")
+@flag("-y", "--yes", kind="bool", help="Ask nothing: change files, pull a missing model")
+@click.pass_context
+def launch(ctx: click.Context, /, words: tuple[str, ...], extra: tuple[str, ...], **flags: Any) -> None:
+    from .launch import LaunchFlags
+    from .launch import launch as start
+
+    app: App = ctx.obj
+    if not words and not extra and not any(flags.values()):
+        app.terminal.out(root.get_help(ctx))
+        return
+    ctx.exit(start(app, words, extra, LaunchFlags(**flags)))
 
 
 @_command("mv", "mv SOURCE DESTINATION", "Rename a model", exactly(2), additional=True)
@@ -277,6 +307,34 @@ def cache(app: App, /, words: tuple[str, ...]) -> None:
     from .cache import cache as show_or_clear
 
     show_or_clear(app, words)
+
+
+@_command(
+    "key",
+    "key new NAME | list | revoke NAME",
+    "Make, list or revoke API keys of the server",
+    _ANY,
+    additional=True,
+    variables=("OLLAMA_HOST", "OLLAMA_API_KEY", "LLAMERO_API_KEYS_FILE"),
+    details="""\
+As soon as a server has a key, every request needs one. The first one has to be of the role admin.
+
+  key new NAME      make a key, and print its secret, this once
+  key list          all keys, without their secrets
+  key revoke NAME   refuse a key from now on
+""",
+)
+@flag("--role", help="infer: use models; admin: manage them and the server too (default infer)")
+@flag("--models", help="The only models that the key may use, with commas between them")
+@flag("--expires", help="When the key ends: 30d, 12h, or a time like 2027-01-31T00:00:00Z")
+@flag("--rate", help="Requests with this key, e.g. 60/m")
+@flag("--json", kind="bool", help="Print the keys as JSON")
+@click.pass_obj
+def key(app: App, /, words: tuple[str, ...], json: bool, **flags: str) -> None:
+    from .keys import NewKey
+    from .keys import key as make_or_show
+
+    make_or_show(app, words, NewKey(**flags), as_json=json)
 
 
 @_command("doctor", "doctor", "Find out what is wrong or slow, and what to do", exactly(0), additional=True)
@@ -337,6 +395,71 @@ def engine(app: App, /, words: tuple[str, ...], json: bool, **flags: Any) -> Non
     from .engine import engine as show_or_change
 
     show_or_change(app, words, BuildFlags(**flags), as_json=json)
+
+
+@_command(
+    "config",
+    "config [get NAME | set NAME VALUE... | unset NAME | path | example]",
+    "Show every setting and where it comes from, or change config.toml",
+    _ANY,
+    additional=True,
+    variables=("LLAMERO_HOME",),
+    details="""\
+Settings come from the environment, else from config.toml, else from the defaults. A NAME is the name of a variable, or
+its key in the file: keep_alive is OLLAMA_KEEP_ALIVE.
+
+  config                      all of them, with their values and who decides: secrets are only said to be set
+  config get NAME             one value
+  config set NAME VALUE...    write it to the file; - reads the value from standard input
+  config unset NAME           take it out of the file
+  config path                 where the file is
+  config example              a file with every setting, its meaning and its default
+""",
+)
+@flag("--json", kind="bool", help="Print values as JSON")
+@click.pass_obj
+def config(app: App, /, words: tuple[str, ...], json: bool) -> None:
+    from .settings import config as show_or_change
+
+    show_or_change(app, words, as_json=json)
+
+
+@_command(
+    "service",
+    "service install|uninstall|status|start|stop|restart|logs",
+    "Let the system start the server and look after it",
+    _ANY,
+    additional=True,
+    details="""\
+The service manager is systemd, launchd on macOS, the Task Scheduler on Windows.
+
+  service install      for the machine, by root; with --user for you alone
+  service uninstall    models and settings stay
+  service status       what is installed, and whether a server answers; fails when none does
+  service start, stop, restart
+                       stop also ends a server that a command started in the background
+  service logs         what the server wrote
+""",
+)
+@flag("--user", kind="bool", help="A service of yours, not of the machine")
+@flag("--dry-run", kind="bool", help="Print the files and commands, and change nothing")
+@flag("--gpu", help="Give the service access to graphics cards: auto, yes or no (default auto)")
+@flag("-f", "--follow", kind="bool", help="With logs, go on with what is written")
+@flag("-n", "--lines", kind="int", default=200, help="With logs, how many lines (default 200)")
+@click.pass_obj
+def service(app: App, /, words: tuple[str, ...], **flags: Any) -> None:
+    from .service.command import ServiceFlags
+    from .service.command import service as manage
+
+    manage(app, words, ServiceFlags(**flags))
+
+
+@_command("upgrade", "upgrade", "Tell how to get a newer version; change nothing", exactly(0), additional=True)
+@click.pass_obj
+def upgrade(app: App, /, words: tuple[str, ...]) -> None:
+    from .upgrade import upgrade as tell
+
+    tell(app)
 
 
 @_command("version", "version", "Show the versions of all parts", exactly(0), additional=True)
@@ -420,6 +543,24 @@ def import_(app: App, /, words: tuple[str, ...], name: str, in_place: bool, scan
         return
     exactly(1).check(len(words))
     import_any(app, words[0], name, in_place=in_place, quiet=quiet)
+
+
+@_command(
+    "search",
+    "search TEXT",
+    "Find models in the Hugging Face hub",
+    at_least(1),
+    additional=True,
+    variables=("HTTPS_PROXY", "NO_PROXY", "SSL_CERT_FILE", "HF_TOKEN"),
+)
+@flag("--index", help="Address of another catalogue that answers as the Hugging Face hub does")
+@flag("--limit", kind="int", default=20, help="Rows at most (default 20)")
+@flag("--json", kind="bool", help="Print what was found as JSON")
+@click.pass_obj
+def search(app: App, /, words: tuple[str, ...], index: str, limit: int, json: bool) -> None:
+    from .search import search as find
+
+    find(app, " ".join(words), index=index, limit=limit, as_json=json)
 
 
 _TASKS = "greeting, coding, reasoning, summarising, translation, long-context, json, tool-call"

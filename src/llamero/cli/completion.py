@@ -9,12 +9,25 @@ from collections.abc import Iterator, Sequence
 
 import click
 
+from ..config import BY_KEY
 from ..errors import BadRequest
+from .agents import AGENTS
 from .app import App
 from .grammar import Command, Flag, Root, flags_of
 
-TAKE_MODELS = frozenset("show run stop pull push cp rm mv update export launch bench fit".split())
+TAKE_MODELS = frozenset("show run stop pull push cp rm mv update export bench fit hi".split())
+ONE_MODEL = frozenset("show run cp mv export fit".split())
+"""After their first word comes something else: a prompt, a new name, a file."""
 RUNNING_ONLY = frozenset(["stop"])
+TAKE_A_MODEL = frozenset(["--model"])
+"""Flags."""
+SUBCOMMANDS = {
+    "cache": ("clear",),
+    "config": ("example", "get", "path", "set", "unset"),
+    "engine": ("build", "remove", "use"),
+    "key": ("list", "new", "revoke"),
+    "service": ("install", "logs", "restart", "start", "status", "stop", "uninstall"),
+}
 
 _BASH = """\
 # bash completion for ollama: source <(ollama completion bash)
@@ -80,19 +93,43 @@ def candidates(app: App, root: Root, words: Sequence[str]) -> list[str]:
 
 def _all(app: App, root: Root, before: Sequence[str], typed: str) -> Iterator[str]:
     command = next((found for word in before if (found := _command(root, word))), None)
-    if typed.startswith("-"):
-        known: click.Command = command or root
-        yield from (flag.long for flag in flags_of(known).values() if not flag.hidden)
-    elif command is None:
+    if command is None:
+        yield from _of_root(root, typed)
+    elif "--" in before:
+        return  # those words are another program's
+    elif typed.startswith("-"):
+        yield from _flags(command)
+    elif before[-1] in TAKE_A_MODEL:
+        yield from _models(app)
+    elif not _takes_value(command, before[-1]):  # of which nobody knows what it could be
+        yield from _of_command(app, root, command, _positional(command, before))
+
+
+def _of_root(root: Root, typed: str) -> Iterator[str]:
+    yield from _flags(root) if typed.startswith("-") else (each.name or "" for each in root.visible())
+
+
+def _of_command(app: App, root: Root, command: Command, given: Sequence[str]) -> Iterator[str]:
+    """What may come after the positional words of a command that are there."""
+    name = command.name or ""
+    if name == "help":
         yield from (each.name or "" for each in root.visible())
-    elif before and _takes_value(command, before[-1]):
-        return  # whatever it is, it is no model
-    elif command.name == "help":
-        yield from (each.name or "" for each in root.visible())
-    elif command.name == "completion":
+    elif name == "completion":
         yield from SCRIPTS
-    elif command.name in TAKE_MODELS and not (command.name == "run" and _has_model(command, before)):
-        yield from _models(app, only_running=command.name in RUNNING_ONLY)
+    elif name == "launch" and not given:
+        yield from (agent.name for agent in AGENTS)
+    elif name in SUBCOMMANDS and not given:
+        yield from SUBCOMMANDS[name]
+    elif name == "engine" and given == ["use"]:
+        yield from ("native", "wheel")
+    elif name == "config" and len(given) == 1 and given[0] in ("get", "set", "unset"):
+        yield from BY_KEY
+    elif (name in TAKE_MODELS and not (name in ONE_MODEL and given)) or (name == "cache" and given == ["clear"]):
+        yield from _models(app, only_running=name in RUNNING_ONLY)
+
+
+def _flags(command: click.Command) -> Iterator[str]:
+    return (flag.long for flag in flags_of(command).values() if not flag.hidden)
 
 
 def _command(root: Root, word: str) -> Command | None:
@@ -106,14 +143,14 @@ def _takes_value(command: Command, word: str) -> bool:
     return flag is not None and flag.bare is None
 
 
-def _has_model(command: Command, before: Sequence[str]) -> bool:
-    """After the model of `run` comes the prompt, which nobody completes."""
+def _positional(command: Command, before: Sequence[str]) -> list[str]:
+    """The words after the command that are neither flags nor values of flags."""
     own = before[before.index(next(word for word in before if word in (command.name, *command.aliases))) + 1 :]
     values = {index + 1 for index, word in enumerate(own) if _takes_value(command, word)}
-    return any(not word.startswith("-") and index not in values for index, word in enumerate(own))
+    return [word for index, word in enumerate(own) if not word.startswith("-") and index not in values]
 
 
-def _models(app: App, *, only_running: bool) -> Iterator[str]:
+def _models(app: App, *, only_running: bool = False) -> Iterator[str]:
     """Each by its name, and by what is typed for it: the tag `latest` may be left out."""
     for name in app.model_names(only_running=only_running):
         yield name

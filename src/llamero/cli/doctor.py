@@ -12,7 +12,7 @@ from ..errors import LlameroError
 from ..messages import Found
 from .app import App
 from .checkup import ANSWER_TIMEOUT_S, Check, Surroundings, ok, warn
-from .checkup.environment import proxies, variables
+from .checkup.environment import config_file, proxies, variables
 from .checkup.folders import folders
 from .checkup.machine import clock, engine, gpu, load, memory
 from .checkup.service import models, server
@@ -41,7 +41,7 @@ HERE: tuple[tuple[str, Check], ...] = (
 
 def examine(app: App, *, as_json: bool, quiet: bool) -> None:
     """Look at everything. Raises LlameroError, after all was shown, when something is broken."""
-    settings = Settings.from_env(app.env)
+    settings = Settings.from_env(app.env)  # what is wrong with config.toml has a line of its own
     proxied = Proxies.from_env(app.env)
     client = Client(settings.host, settings.api_key, proxies=proxied, timeout_s=ANSWER_TIMEOUT_S)
     here = Surroundings(app.env, settings, client)
@@ -53,6 +53,7 @@ def examine(app: App, *, as_json: bool, quiet: bool) -> None:
         findings.add(
             ok("machine", f"the server is at {settings.host.host}", "ollama doctor there looks at its machine")
         )
+    findings.add(*config_file(app.file))
     findings.show(as_json=as_json)
     findings.raise_failures()
 

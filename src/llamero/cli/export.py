@@ -71,9 +71,11 @@ def _to_partial(client: Client, name: str, partial: Partial, display: Display) -
 
 def _check(stream: tar.Readable, display: Display, *, damaged: Callable[[int], None] = lambda offset: None) -> None:
     """Read an archive to its end. `damaged` is told where the member begins whose digest is wrong."""
+    is_empty = True
     for member in tar.members(stream):
         digest = layout.blob_digest(member.name)
         if digest is not None:
+            is_empty = False
             try:
                 _check_blob(member, digest, display)
             except BadRequest:
@@ -81,6 +83,8 @@ def _check(stream: tar.Readable, display: Display, *, damaged: Callable[[int], N
                 raise
     while stream.read(UPLOAD_BLOCK_BYTES):
         pass
+    if is_empty:
+        raise ClientError("the server sent no model")
 
 
 def _check_blob(member: tar.Member, digest: Digest, display: Display) -> None:

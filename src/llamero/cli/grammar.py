@@ -238,6 +238,16 @@ class Command(click.Command):
         return command_help(self)
 
 
+class Passing(Command):
+    """A command that hands what stands behind `--` to another program, as `extra`."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        end = args.index("--") if "--" in args else len(args)
+        rest = super().parse_args(ctx, args[:end])
+        ctx.params["extra"] = tuple(args[end + 1 :])
+        return rest
+
+
 class Root(click.Group):
     """The program: a command is its first positional word, wherever the flags stand."""
 

@@ -34,7 +34,7 @@ def greet(app: App, names: Sequence[str], *, auto: bool, timeout_s: int) -> None
     """
     if timeout_s < 0:
         raise BadRequest("--timeout must be a number of seconds above 0")
-    target = find_target(app.env, Path())
+    target = find_target(app.own_env, Path(), app.file)
     limit_s = timeout_s or greeting_timeout_s(target.env)
     client = target.client(answer_limit_s=limit_s, warn=app.warn)
     listed = models_of(target, client)
@@ -106,10 +106,8 @@ class Greeter:
             return
         try:
             self._client.unload(name)
-        except ServerAnswered as error:
-            self._may_unload = error.status != 403
-            self._app.warn(f"{name} stays loaded until the server lets go of it: {error.status}, {error}")
         except ClientError as error:
+            self._may_unload = not (isinstance(error, ServerAnswered) and error.status == 403)
             self._app.warn(f"{name} stays loaded until the server lets go of it: {error}")
 
 

@@ -1,10 +1,14 @@
-"""The layout of help texts, as the reference's command library prints them (cli §2.2). The words are in `commands`."""
+"""The layout of help texts, as the reference's command library prints them (cli §2.2).
+
+The words are in `commands`, the examples in `examples`.
+"""
 
 from __future__ import annotations
 
 import click
 
 from ..config import BY_NAME
+from .examples import EXAMPLES
 from .grammar import Command, Flag, Root
 
 _NAME_COLUMNS = 11
@@ -21,7 +25,8 @@ def root_usage(root: Root) -> str:
     lines = ["Usage:", f"  {name} [flags]", f"  {name} [command]", "", "Available Commands:"]
     lines += [_command_line(command) for command in root.visible() if not command.additional]
     lines += ["", "Additional Commands:"]
-    lines += [_command_line(command) for command in root.visible() if command.additional]
+    additional = [command for command in root.visible() if command.additional]
+    lines += [_command_line(command) for command in sorted(additional, key=lambda command: command.name or "")]
     lines += ["", *_flag_lines(root), "", f'Use "{name} [command] --help" for more information about a command.']
     return "\n".join(lines) + "\n"
 
@@ -39,6 +44,8 @@ def command_help(command: Command) -> str:
     if command.variables:
         lines += ["", "Environment Variables:"]
         lines += [f"      {name:<{_VARIABLE_COLUMNS}}   {BY_NAME[name].meaning}" for name in command.variables]
+    if examples := EXAMPLES.get(command.name or ""):
+        lines += ["", "Examples:", *(f"  {example}" for example in examples)]  # last: scripts know what stands before
     return "\n".join(lines) + "\n"
 
 

@@ -25,6 +25,11 @@ if sys.platform == "win32":
         yield
 
     @contextmanager
+    def typing_shows(terminal: Terminal) -> Iterator[None]:
+        """A Windows console needs nothing for that."""
+        yield
+
+    @contextmanager
     def folding(terminal: Terminal, on_fold: Callable[[], None]) -> Iterator[None]:
         """A Windows console tells no key as a signal: thinking is folded beforehand there, with `/set fold`."""
         yield
@@ -44,6 +49,24 @@ else:
         quiet[0] &= ~termios.ICRNL  # the line editor tells Enter from Ctrl+J
         quiet[3] &= ~(termios.ICANON | termios.ECHO)
         termios.tcsetattr(stdin, termios.TCSANOW, quiet)
+        try:
+            yield
+        finally:
+            termios.tcsetattr(stdin, termios.TCSANOW, before)
+
+    @contextmanager
+    def typing_shows(terminal: Terminal) -> Iterator[None]:
+        """Within `typing_waits`, for another program that somebody talks to: keys are shown, and end a line, as ever.
+        What it has changed of the terminal is undone after it."""
+        if not terminal.is_interactive:
+            yield
+            return
+        stdin = terminal.stdin.fileno()
+        before = termios.tcgetattr(stdin)
+        usual = termios.tcgetattr(stdin)
+        usual[0] |= termios.ICRNL
+        usual[3] |= termios.ICANON | termios.ECHO
+        termios.tcsetattr(stdin, termios.TCSANOW, usual)
         try:
             yield
         finally:

@@ -12,7 +12,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import TextIO
 
-from ..config import system_environment
+from ..config import config_path, read_config, system_environment
 from ..errors import LlameroError
 from .app import App, client_settings
 from .terminal import Terminal
@@ -32,14 +32,15 @@ def main(
 ) -> int:
     """Run one command and return its exit status. Everything that a test wants to hold can be passed in."""
     env = system_environment() if env is None else env
-    settings = client_settings(env)
+    file = read_config(config_path(env))
+    settings = client_settings(env, file)
     terminal = Terminal(
         stdin or sys.stdin or io.TextIOWrapper(io.BytesIO()),  # whoever started us may have closed any of the three
         stdout or _utf8(sys.stdout or io.StringIO()),
         stderr or _utf8(sys.stderr or io.StringIO()),
         is_plain=settings.plain_terminal,
     )
-    app = App(env, settings, terminal)
+    app = App(env, settings, terminal, file)
     try:
         return _run(app, list(sys.argv[1:] if argv is None else argv))
     except LlameroError as error:

@@ -46,6 +46,8 @@ Available Commands:
   /set nofold            Show what the model thinks
   /set vi                Edit lines as vi does
   /set novi              Edit lines as usual
+  /set shell             Let lines that begin with ! run in the shell
+  /set noshell           Send them to the model
 """
 SHOW_HELP = """\
 Available Commands:

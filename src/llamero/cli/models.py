@@ -24,8 +24,8 @@ _ORDER: Mapping[str, Callable[[ListedModel], Any]] = {
 }
 
 
-def list_models(app: App, prefix: str, *, as_json: bool, sort: str = "") -> None:
-    """In the server's order, newest first, unless told another."""
+def list_models(app: App, prefix: str, *, as_json: bool, sort: str = "", wide: bool = False) -> None:
+    """In the server's order, newest first, unless told another. `wide` adds columns at the right (cli G-04)."""
     client = app.connect()
     if as_json:
         _print_body(app, client.call("GET", "/api/tags"))
@@ -42,14 +42,28 @@ def list_models(app: App, prefix: str, *, as_json: bool, sort: str = "") -> None
             model.digest[:ID_DIGITS],
             "-" if model.is_remote else human_bytes(model.size_bytes),
             relative_time(model.modified_at, now),
+            *(_details(model) if wide else ()),
         )
         for model in models
         if model.name.lower().startswith(prefix.lower())
     ]
-    _print_table(app, rows, ("NAME", "ID", "SIZE", "MODIFIED"))
+    _print_table(app, rows, ("NAME", "ID", "SIZE", "MODIFIED", *(DETAILS if wide else ())))
 
 
-def list_running(app: App, prefix: str, *, as_json: bool) -> None:
+DETAILS = ("PARAMETERS", "QUANT", "FAMILY", "CONTEXT", "CAPABILITIES")
+
+
+def _details(model: ListedModel) -> tuple[str, ...]:
+    """The cells of `--wide`. A server that does not tell them leaves them empty; no cell is ever broken into lines."""
+    known = ("parameter_size", "quantization_level", "family", "context_length")
+    return (*(_word(model.details.get(name)) for name in known), ",".join(model.capabilities))
+
+
+def _word(value: Any) -> str:
+    return "-".join(str(value or "").split())
+
+
+def list_running(app: App, prefix: str, *, as_json: bool, wide: bool = False) -> None:
     client = app.connect()
     if as_json:
         _print_body(app, client.call("GET", "/api/ps"))
@@ -64,13 +78,28 @@ def list_running(app: App, prefix: str, *, as_json: bool) -> None:
             processor(model),
             str(model.context_tokens),
             until(model.expires_at, now),
+            *(_running_details(model) if wide else ()),
         )
         for model in running.models
         if model.name.startswith(prefix)
     ]
-    _print_table(app, rows, ("NAME", "ID", "SIZE", "PROCESSOR", "CONTEXT", "UNTIL"))
+    _print_table(app, rows, ("NAME", "ID", "SIZE", "PROCESSOR", "CONTEXT", "UNTIL", *(RUNNING_DETAILS if wide else ())))
     for line in not_yet_running(running, prefix):
         app.terminal.err(f"{printable(line)}\n")
+
+
+RUNNING_DETAILS = ("USED", "ON GPU", "PARAMETERS", "QUANT")
+
+
+def _running_details(model: RunningModel) -> tuple[str, ...]:
+    """USED is how much of the context the last conversation took (cli G-22); unknown before the first answer."""
+    has_used = model.used_tokens and model.context_tokens
+    return (
+        f"{100 * model.used_tokens // model.context_tokens}%" if has_used else "-",
+        human_bytes(model.size_vram_bytes),
+        _word(model.details.get("parameter_size")),
+        _word(model.details.get("quantization_level")),
+    )
 
 
 def not_yet_running(running: Running, prefix: str) -> Iterator[str]:

@@ -12,6 +12,7 @@ from .keyboard import typing_waits
 from .quotes import is_command, quoted_text
 from .run import RunFlags
 from .session import Session
+from .shell import MARK, run_line
 from .slash import SlashCommands
 
 
@@ -60,6 +61,9 @@ def converse(session: Session, reader: Reader, history: History) -> None:
         draft = ""
         history.add(text)
         try:
+            if session.runs_commands and text.startswith(MARK):
+                run_line(session.app, text.removeprefix(MARK))
+                continue
             outcome = commands.obey(text) if is_command(text) else "message"
             if outcome == "leave":
                 return

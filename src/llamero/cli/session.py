@@ -43,6 +43,8 @@ class Session:
         self.markdown = True
         self.folds_thinking = False
         self.vi_keys = False
+        self.runs_commands = False
+        """Whether a line that begins with an exclamation mark is the shell's (cli G-31)."""
         self.is_kept = not app.settings.no_history
         self.thinking = ""
         """Of the last answer."""

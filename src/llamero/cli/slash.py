@@ -117,6 +117,9 @@ class SlashCommands:
             case ["vi" | "novi" as mode]:
                 session.vi_keys = mode == "vi"
                 self._say(f"Set '{mode}' mode.")
+            case ["shell" | "noshell" as mode]:
+                session.runs_commands = mode == "shell"
+                self._say(f"Set '{mode}' mode.")
             case ["format", "json"]:
                 session.set(format="json")
                 self._say("Set format to 'json' mode.")
@@ -258,4 +261,6 @@ def _plain(value: Any) -> str:
     """A value as it was typed."""
     if isinstance(value, list):
         return " ".join(map(str, value))
+    if isinstance(value, float):
+        return str(value).removesuffix(".0")
     return str(value).lower() if isinstance(value, bool) else str(value)

@@ -1,7 +1,7 @@
 """Which server the greeting and the benchmark tool talk to, and what is wrong when it does not answer.
 
 Source: cli §10.2 and §13. Both tools work against any Ollama-compatible server, so this knows the typed client only.
-Settings come from the environment and from a `.env` file in the working directory; the environment wins. A password
+Settings come from the environment, else from a `.env` file in the working directory, else from config.toml. A password
 never gets into a text: `HostUrl` keeps it apart, and what cannot be read is not repeated.
 """
 
@@ -16,7 +16,7 @@ from http import HTTPStatus
 from pathlib import Path
 
 from ..client import Client, ListedModel, Proxies
-from ..config import HostUrl, parse_host
+from ..config import NO_FILE, ConfigFile, HostUrl, parse_host
 from ..errors import BadRequest, ClientError, NotFound, ServerAnswered, ServerRefused
 
 DEFAULT_URL = "http://localhost:11434"
@@ -70,9 +70,9 @@ def environment(env: Mapping[str, str], folder: Path) -> dict[str, str]:
     return {name: value for name, value in found.items() if value is not None} | dict(env)
 
 
-def find_target(env: Mapping[str, str], folder: Path) -> Target:
+def find_target(env: Mapping[str, str], folder: Path, file: ConfigFile = NO_FILE) -> Target:
     """OLLAMA_BASE_URL, else OLLAMA_HOST, else this machine. BadRequest for an address that cannot be one."""
-    settings = environment(env, folder)
+    settings = file.under(environment(env, folder))
     for name in ("OLLAMA_BASE_URL", "OLLAMA_HOST"):
         if text := settings.get(name, "").strip("\"' \t\r\n"):
             # a server listens at several addresses, a client talks to the first

@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from ..client import Client
 from ..errors import BadRequest, LlameroError, ServerAnswered
 from ..messages import Progress
 from ..names import DEFAULT_HOST, DEFAULT_TAG, ModelName
@@ -78,8 +79,14 @@ def _preview(app: App, lines: Iterable[Progress]) -> None:
     app.terminal.out(f"{human_bytes(missing_bytes)} of {human_bytes(total_bytes)} would be fetched\n")
 
 
-def push_model(app: App, name: str, *, insecure: bool, limit_rate: str, quiet: bool) -> None:
+def push_models(app: App, names: Sequence[str], *, insecure: bool, limit_rate: str, quiet: bool) -> None:
+    """One after another; the first failure ends it, what has been sent stays."""
     client = app.connect()
+    for name in names:
+        _push(app, client, name, insecure=insecure, limit_rate=limit_rate, quiet=quiet)
+
+
+def _push(app: App, client: Client, name: str, *, insecure: bool, limit_rate: str, quiet: bool) -> None:
     try:
         with steps(app.terminal, quiet=quiet) as display:
             display.follow_create(client.push(name, insecure=insecure, limit_rate=limit_rate))

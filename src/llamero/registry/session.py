@@ -138,6 +138,12 @@ class Session:
         """Ask whether a registry is there that would answer us."""
         await self.request("GET", self._below_base(""))
 
+    async def listing(self, tail: str, limit_bytes: int) -> bytes:
+        """The body of a GET below the origin that is no part of the registry protocol: a catalogue's."""
+        url = parse_url(f"{str(self._base).rstrip('/')}/{tail}")
+        async with self._call("GET", url, {"Accept": "application/json"}) as response:
+            return await self._sender.read_body(response, limit_bytes)
+
     # --- pull ------------------------------------------------------------------------------------------------------
 
     async def manifest(self, reference: str) -> bytes:

@@ -131,7 +131,7 @@ def test_a_refused_unloading_is_reported_and_not_fatal(ollama: Ollama, server: S
     done_load = Reply(json={"done": True})
     server.replies["POST /api/generate"] = [Reply(403, json={"error": "forbidden"}), done_load, done_load]
     found = measured(ollama, "--auto", "--task", "greeting")
-    assert [note.split(": ")[0] for note in found.notes] == ["models cannot be unloaded here (403"]
+    assert [note.split(": ")[0] for note in found.notes] == ["models cannot be unloaded here (403 Forbidden"]
     assert [each.load_s for each in found.models] == [None, None]
     assert all(each.tasks[0].rounds for each in found.models)
 

@@ -31,7 +31,7 @@ def bench(app: App, words: Sequence[str], flags: BenchFlags) -> None:
     if flags.compare:
         Comparison(app, words, flags).run()
         return
-    target = find_target(app.env, Path())
+    target = find_target(app.own_env, Path(), app.file)
     listed = models_of(target, target.client(warn=app.warn, answer_limit_s=flags.timeout))
     names = [*flags.names(), *words]
     models = named_models(names or _choose_models(app, listed, target, auto=flags.auto), listed, target)
@@ -133,7 +133,7 @@ class Comparison:
         self._flags = flags
         sides = [self._side(word) for word in words]
         if len(sides) == 1:
-            own = find_target(app.env, Path())
+            own = find_target(app.own_env, Path(), app.file)
             # a report is older than what is measured now, and one's own server is the one that one knows
             sides.insert(1 if isinstance(sides[0], Report) else 0, own)
         self._sides = sides
@@ -144,7 +144,7 @@ class Comparison:
         path = Path(word).expanduser()
         if path.suffix.lower() == ".json" or path.is_file():
             return decode(read_file(path, MAX_REPORT_BYTES), str(path))
-        return find_target(self._app.env, Path()).at(word)
+        return find_target(self._app.own_env, Path(), self._app.file).at(word)
 
     def run(self) -> None:
         sides = zip(self._names, self._sides, strict=True)

@@ -215,7 +215,7 @@ class Bench:
             raise
         except ServerAnswered as error:
             self._may_unload = False
-            self._note(f"models cannot be unloaded here ({error.status}: {self._words(error)}): no load times")
+            self._note(f"models cannot be unloaded here ({self._words(error)}): no load times")
         except ClientError as error:
             self._note(f"{name} could not be unloaded: {self._words(error)}")
         return False

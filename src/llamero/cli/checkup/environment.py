@@ -11,9 +11,9 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from ...client import Proxies, matches
-from ...config import BY_NAME, HostUrl, Settings, parse_host
+from ...config import BY_NAME, ConfigFile, HostUrl, Settings, parse_host
 from ...messages import Found
-from . import Surroundings, ok, warn
+from . import Surroundings, fail, ok, warn
 
 PREFIXES = ("OLLAMA_", "LLAMERO_", "LLAMA_ARG_")
 ALIKE = 0.85
@@ -52,6 +52,14 @@ def _misspelt(env: Mapping[str, str]) -> Iterator[Found]:
 def _meant(name: str) -> str:
     alike = difflib.get_close_matches(name, BY_NAME, 1, ALIKE)
     return f"{alike[0]} was meant?" if alike else "unset it"
+
+
+def config_file(file: ConfigFile) -> Iterator[Found]:
+    """What is wrong with config.toml; nothing is said of one that is right, or is not there."""
+    if file.problem:
+        yield fail("config.toml", file.problem, "mend it: no server starts with it")
+    for text in file.warnings:
+        yield warn("config.toml", text, "ollama config lists what there is")
 
 
 def contradictions(settings: Settings, env: Mapping[str, str]) -> Iterator[Found]:
