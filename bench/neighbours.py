@@ -43,7 +43,7 @@ def measure(effort: Effort) -> list[Figure]:
 
 def _busy_processes(effort: Effort) -> list[Figure]:
     with our_server() as server, bare_engine() as bare:
-        sides = (side_of(server), bare)
+        sides: tuple[Side, ...] = (side_of(server), bare)
         for side in sides:
             side.chat(user("warm up"), 8)
         rounds = effort.rounds_of(ROUNDS)

@@ -53,7 +53,7 @@ def our_server(**env: str) -> Iterator[Server]:
     env = {"LLAMERO_NEIGHBOURS": "1", **env}  # it is off for tests
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder)
-        with running(path, linked_copy(models_folder(), path / "models"), port=0, **env) as server:
+        with running(path, linked_copy(models_folder(), path / "models"), **env) as server:  # type: ignore[arg-type]
             yield server
 
 

@@ -187,7 +187,7 @@ def clean_environment(home: Path, **more: str) -> dict[str, str]:
 
 
 @contextmanager
-def running(folder: Path, models: Path, *, port: int = 0, **env: str) -> Iterator[Server]:
+def running(folder: Path, models: Path, *, port: int = 0, umask: int = -1, **env: str) -> Iterator[Server]:
     """`ollama serve` on a free port with a new home; ended, with all it started, when the block is left."""
     home = folder / "home"
     home.mkdir(parents=True, exist_ok=True)
@@ -202,7 +202,12 @@ def running(folder: Path, models: Path, *, port: int = 0, **env: str) -> Iterato
     settings |= env
     with log.open("wb") as output:
         process = subprocess.Popen(
-            [OLLAMA, "serve"], env=settings, stdout=output, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL
+            [OLLAMA, "serve"],
+            env=settings,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            stdin=subprocess.DEVNULL,
+            umask=umask,
         )
     server = Server(process, port, home, models, log)
     try:

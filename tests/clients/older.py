@@ -36,12 +36,12 @@ def run_checks(
     assert done.stdout.endswith(f"{len(wanted)} of {len(wanted)} passed\n"), done.stdout
 
 
-def python_with(*packages: str) -> Path:
+def python_with(*packages: str, interpreter: str = sys.executable) -> Path:
     """The Python of an environment that has these and nothing else: another one as soon as a version changes."""
     environment = CACHE.with_name("test-venvs") / "+".join(packages)
     python = environment / "bin" / "python"
     if not (environment / "ready").exists():
-        subprocess.run([sys.executable, "-m", "venv", "--clear", environment], check=True)
+        subprocess.run([interpreter, "-m", "venv", "--clear", environment], check=True)
         subprocess.run([python, "-m", "pip", "install", "--quiet", *packages], check=True)
         (environment / "ready").touch()
     return python

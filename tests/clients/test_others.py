@@ -19,7 +19,7 @@ import pytest
 from tests.clients.cast import make_cast
 from tests.clients.older import python_with
 from tests.conftest import CACHE
-from tests.running import Server, clean_environment
+from tests.running import OLLAMA, Server, clean_environment
 
 pytestmark = pytest.mark.heavy
 
@@ -275,6 +275,45 @@ def test_python_clients(client: Client, stage: Server, tmp_path: Path) -> None:
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("client", NPM, ids=named)
 def test_npm_clients(client: Client, stage: Server, tmp_path: Path) -> None:
+    folder, programs = npm_folder(client)
+    for script in SCENARIOS.glob("*.mjs"):  # Node.js finds packages above a script only
+        shutil.copy2(script, folder)
+    told = run([programs / "node", folder / f"use_{client.script}.mjs", stage.url], tmp_path, PATH=path_with(programs))
+    assert told == client.told
+
+
+TASK = "Write the answer to answer.txt."
+AGENTS = {
+    "codex": ["exec", "--sandbox", "danger-full-access", TASK],
+    "claude": ["-p", TASK, "--permission-mode", "acceptEdits", "--allowedTools", "Bash(echo:*)"],
+}
+"""What each takes to work without a terminal."""
+
+
+@pytest.mark.skipif(not shutil.which("npm"), reason="needs npm")
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("agent", AGENTS)
+def test_agents_that_launch_starts(agent: str, stage: Server, tmp_path: Path) -> None:
+    """`ollama launch`, with nothing else set, in an empty repository: the model has a file written by the agent."""
+    folder, programs = npm_folder(next(client for client in NPM if client.script == agent))
+    subprocess.run(["git", "init", "-q"], cwd=tmp_path, check=True)
+    path = f"{folder / 'node_modules' / '.bin'}{os.pathsep}{path_with(programs)}"
+    done = subprocess.run(
+        [OLLAMA, "launch", agent, "--model", f"{agent}-coder", "--", *AGENTS[agent]],
+        cwd=tmp_path,
+        env=clean_environment(tmp_path, PATH=path, OLLAMA_HOST=stage.host),
+        capture_output=True,
+        text=True,
+        timeout=RUN_TIMEOUT_S,
+        stdin=subprocess.DEVNULL,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "It is written." in done.stdout
+    assert (tmp_path / "answer.txt").read_text() == "forty-two\n"
+
+
+def npm_folder(client: Client) -> tuple[Path, Path]:
+    """Where its packages are, installed when they were not, and the programs of Node.js there."""
     folder = CACHE.with_name("test-npm-others") / "+".join(client.packages).replace("/", "-")
     programs = folder / "node_modules" / "node" / "bin"
     if not (folder / "ready").exists():
@@ -282,10 +321,7 @@ def test_npm_clients(client: Client, stage: Server, tmp_path: Path) -> None:
         for packages in ([NODE], client.packages):  # the versions that npm takes depend on the Node.js that runs it
             install(folder, packages, programs)
         (folder / "ready").touch()
-    for script in SCENARIOS.glob("*.mjs"):  # Node.js finds packages above a script only
-        shutil.copy2(script, folder)
-    told = run([programs / "node", folder / f"use_{client.script}.mjs", stage.url], tmp_path, PATH=path_with(programs))
-    assert told == client.told
+    return folder, programs
 
 
 def install(folder: Path, packages: list[str] | tuple[str, ...], programs: Path) -> None:

@@ -71,7 +71,7 @@ def test_x75_bombs_end_soon(text: str) -> None:
     started = time.process_time()
     with pytest.raises(TemplateError, match=r"stopped after|maximum template depth|nested too deeply"):
         render(template, CONVERSATION, today=TODAY, tools=TOOLS)
-    assert time.process_time() - started < 1
+    assert time.process_time() - started < 3, "some tenths of a second, on a machine with nothing else to do"
 
 
 @pytest.mark.parametrize(
