@@ -7,7 +7,7 @@ import io
 import pytest
 
 from llamero.cli.format import columns
-from llamero.cli.progress import Bar, Display, Drawing, PlainLines, Spinner, steps, waiting
+from llamero.cli.progress import Bar, Copy, Display, Drawing, PlainLines, Spinner, steps, waiting
 from llamero.cli.terminal import Terminal
 from llamero.messages import Progress
 from tests.cli.terminals import terminal_stream
@@ -207,6 +207,26 @@ def test_several_copies_run_side_by_side() -> None:
         drawing.copying("copying file a", 10, 10)
     last = written[0].rpartition("\x1b[?2026h")[2]
     assert "copying file a 100% \x1b[K\r\ncopying file b 0% " in last
+
+
+HEX = "0123456789abcdef" * 4
+
+
+@pytest.mark.parametrize(
+    ("width", "line"),
+    [
+        (140, f"copying file sha256:{HEX} 25% ⠋ 300 MB/1.2 GB   50 MB/s     18s"),
+        (80, "copying file sha256:0123456789ab 25% ⠋ 300 MB/1.2 GB   50 MB/s     18s"),
+        (40, "copying file sha256:0123456789ab 25% ⠋ "),
+    ],
+)
+def test_a_file_on_its_way_tells_rate_and_time_left(width: int, line: str) -> None:
+    copy = Copy(f"copying file sha256:{HEX}", 1_200_000_000)
+    for second in range(7):
+        copy.set(second * 50_000_000, second)
+    assert copy.line(width, 6.0) == line
+    copy.set(1_200_000_000, 30)
+    assert copy.line(width, 30.0) == f"copying file sha256:{HEX} 100% "[: width - 1], "as the reference ends it"
 
 
 def test_a_wait_leaves_nothing_behind() -> None:

@@ -6,6 +6,7 @@ from a thread of its own, because the caller is waiting for the server's next li
 
 from __future__ import annotations
 
+import re
 import threading
 import time
 from collections import deque
@@ -31,6 +32,9 @@ PATIENCE_S = 1.0
 """For so long nobody asks why something takes its time."""
 LOOK_S = 0.5
 """Between two looks at why."""
+
+DIGEST_CHARS = 12
+_LONG_DIGEST = re.compile(r"[0-9a-f]{64}")
 
 PLAIN_STEP_PERCENT = 10
 PLAIN_STEP_S = 10.0
@@ -88,9 +92,11 @@ class Bar:
         head = f"{self.label} {self.percent:3.0f}%"
         room = max(0, width - columns(head) - 31 - 5)
         filled = int(room * self.percent / 100)
-        return _cut(f"{head} ▕{'█' * filled}{' ' * (room - filled)}▏ {self._suffix()}", width - 1)
+        return _cut(f"{head} ▕{'█' * filled}{' ' * (room - filled)}▏ {self.suffix}", width - 1)
 
-    def _suffix(self) -> str:
+    @property
+    def suffix(self) -> str:
+        """How much of how much, and when that is known, how fast and how long still."""
         total = f"{human_bytes(self.total_bytes):>6}"
         if self.is_full:
             return f"{total:<31}"
@@ -100,6 +106,27 @@ class Bar:
             return f"{sizes:<31}"
         eta = _eta((self.total_bytes - self.completed_bytes) / rate)
         return f"{sizes}  {human_bytes(int(rate)):>6}/s  {eta:>6}"
+
+
+class Copy:
+    """A file on its way: a spinner with a percentage, as the reference shows it, and how fast and how long still."""
+
+    def __init__(self, what: str, total_bytes: int) -> None:
+        self._bar = Bar(what, total_bytes)
+        self.is_over = False
+
+    def set(self, completed_bytes: int, now: float) -> None:
+        self._bar.set(completed_bytes, now)
+        self.is_over = self._bar.is_full
+
+    def line(self, width: int, now: float) -> str:
+        what, percent = self._bar.label, int(self._bar.percent) if self._bar.total_bytes else 100
+        if self.is_over:
+            return _cut(f"{what} {percent}% ", width - 1)
+        tail = f" {percent}% {FRAMES[int(now / TICK_S) % len(FRAMES)]} {self._bar.suffix.rstrip()}"
+        if columns(what + tail) >= width:  # a digest in full takes the room of what people want to know
+            what = _LONG_DIGEST.sub(lambda digest: digest[0][:DIGEST_CHARS], what)
+        return _cut(what + tail, width - 1)
 
 
 def _eta(seconds: float) -> str:
@@ -119,7 +146,7 @@ def _cut(text: str, width: int) -> str:
 
 def short_digest(key: str) -> str:
     """Twelve digits; what is no digest as it is."""
-    return key.removeprefix("sha256:")[:12] if key.startswith("sha256:") else key
+    return key.removeprefix("sha256:")[:DIGEST_CHARS] if key.startswith("sha256:") else key
 
 
 # --- where it is shown ---------------------------------------------------------------------------------------------
@@ -141,7 +168,7 @@ class Display:
         """A step with a size; calls with the same key move the same bar."""
 
     def copying(self, what: str, completed_bytes: int, total_bytes: int) -> None:
-        """A step of which several run at once: a spinner with a percentage."""
+        """A file on its way, of which there may be several at once."""
 
     def close(self) -> None:
         """Nothing is shown any more after this; it may be called twice."""
@@ -199,7 +226,7 @@ class Drawing(Display):
         self._erase = erase
         self._lines: list[Line] = []
         self._status = Spinner("")
-        self._sized: dict[str, Bar | Spinner] = {}
+        self._sized: dict[str, Bar | Copy] = {}
         self._drawn: list[str] = []
         """Lines on the screen now; the cursor is in the last."""
         self._lock = threading.Lock()
@@ -227,13 +254,12 @@ class Drawing(Display):
 
     def copying(self, what: str, completed_bytes: int, total_bytes: int) -> None:
         with self._lock:
-            spinner = self._sized.get(what)
-            if not isinstance(spinner, Spinner):
+            copy = self._sized.get(what)
+            if not isinstance(copy, Copy):
                 self._status.is_over = True
-                spinner = self._sized[what] = Spinner("")
-                self._lines.append(spinner)
-            spinner.text = f"{what} {100 * completed_bytes // total_bytes if total_bytes else 100}%"
-            spinner.is_over = completed_bytes >= total_bytes
+                copy = self._sized[what] = Copy(what, total_bytes)
+                self._lines.append(copy)
+            copy.set(completed_bytes, time.monotonic())
 
     def close(self) -> None:
         if self._over.is_set():
