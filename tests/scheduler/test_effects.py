@@ -82,7 +82,6 @@ class Ended:
     """An engine that is about to end."""
 
     pid = 0
-
     memory = MemoryUse(GIB, GIB, gpus=(("CUDA0", 8 * GIB),))
 
     async def stop(self) -> None:
