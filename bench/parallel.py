@@ -6,12 +6,16 @@ Default settings against OLLAMA_NUM_PARALLEL=1, each server in its turn, so that
 first ratio is tokens per second of eight clients together / of one client, the others decode of a lone client with
 automatic slots / with a single one: before anybody else came, and some seconds behind the eight, when what they left in
 the cache that all slots share has been cleared away.
+
+Two engines with the same settings are up to a twentieth apart for as long as they live, so each pair of servers is
+asked a few times only, and then comes another.
 """
 
 from __future__ import annotations
 
 import time
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
 
 from llamero.scheduler.loop import SAVE_IDLE_S
 
@@ -22,7 +26,9 @@ from .servers import our_server, side_of
 from .sides import Side, user
 from .turns import in_turn
 
-ROUNDS = 6
+PAIRS = 4
+ROUNDS = 3
+"""With each pair."""
 CLIENTS = 8
 TOKENS = 128
 LEFT_ALONE_S = SAVE_IDLE_S + 1.0
@@ -46,24 +52,48 @@ def lone(side: Side, round_: int, tokens: int) -> float:
     return side.chat(user(f"Tell a long story about {round_} hills."), tokens).decode_per_s
 
 
+@dataclass
+class Speeds:
+    """Tokens per second, a value for each round."""
+
+    several: list[float] = field(default_factory=list)
+    """A lone client of the server that makes slots itself, and beside it of the one that has a single slot."""
+    one: list[float] = field(default_factory=list)
+    several_later: list[float] = field(default_factory=list)
+    one_later: list[float] = field(default_factory=list)
+    together: list[float] = field(default_factory=list)
+    by_itself: list[float] = field(default_factory=list)
+
+
 def measure(effort: Effort) -> list[Figure]:
     rounds, tokens = effort.rounds_of(ROUNDS), effort.size(TOKENS, 8)
-    with our_server() as automatic, our_server(OLLAMA_NUM_PARALLEL="1") as single:
-        sides = (side_of(automatic), side_of(single))
-        in_turn(sides, 1, lambda side, i: side.chat(user("warm up"), 8).total_s)
-        several, one = in_turn(sides, rounds, lambda side, i: lone(side, i, tokens))
-        alone_per_s, together_per_s = in_turn(
-            (1, CLIENTS), rounds, lambda clients, i: speed(sides[0], clients, tokens, i)
-        )
-        time.sleep(LEFT_ALONE_S)
-        several_later, one_later = in_turn(sides, rounds, lambda side, i: lone(side, rounds + i, tokens))
+    speeds = Speeds()
+    for _ in range(effort.size(PAIRS, 1)):
+        with our_server() as automatic, our_server(OLLAMA_NUM_PARALLEL="1") as single:
+            _ask(speeds, (side_of(automatic), side_of(single)), rounds, tokens)
+    later = ratios(speeds.several_later, speeds.one_later)
     return [
-        Figure("eight clients / one, tokens per second", ratios(together_per_s, alone_per_s), goal=1.6),
-        Figure("eight clients, all together", together_per_s, "tokens/s"),
-        Figure("one client", alone_per_s, "tokens/s"),
-        Figure("a lone client, automatic slots / one slot", ratios(several, one), goal=0.98),
-        Figure("the same behind eight others", ratios(several_later, one_later), goal=0.98),
+        Figure("eight clients / one, tokens per second", ratios(speeds.together, speeds.by_itself), goal=1.6),
+        Figure("eight clients, all together", tuple(speeds.together), "tokens/s"),
+        Figure("one client", tuple(speeds.by_itself), "tokens/s"),
+        Figure("a lone client, automatic slots / one slot", ratios(speeds.several, speeds.one), goal=0.98),
+        Figure("the same behind eight others", later, goal=0.98),
     ]
+
+
+def _ask(speeds: Speeds, sides: tuple[Side, Side], rounds: int, tokens: int) -> None:
+    """What one pair of servers gives."""
+    in_turn(sides, 1, lambda side, i: side.chat(user("warm up"), 8).total_s)
+    several, one = in_turn(sides, rounds, lambda side, i: lone(side, i, tokens))
+    by_itself, together = in_turn((1, CLIENTS), rounds, lambda clients, i: speed(sides[0], clients, tokens, i))
+    time.sleep(LEFT_ALONE_S)
+    several_later, one_later = in_turn(sides, rounds, lambda side, i: lone(side, rounds + i, tokens))
+    speeds.several += several
+    speeds.one += one
+    speeds.by_itself += by_itself
+    speeds.together += together
+    speeds.several_later += several_later
+    speeds.one_later += one_later
 
 
 if __name__ == "__main__":
