@@ -23,9 +23,9 @@ import pytest_asyncio
 from llamero.chat.prompt import logprob_fields, sampling
 from llamero.dialects.native import ChatWriter
 from llamero.engines import Endpoint, MemoryUse
+from llamero.engines.events import BROKE
 from llamero.engines.ledger import IMPOSSIBLE
 from llamero.engines.wire import (
-    BROKE,
     DIED,
     MAX_ERROR_BYTES,
     MAX_EVENT_BYTES,

@@ -1,4 +1,5 @@
-"""The HTTP of llama-server: requests out, events in. What to ask, and what an answer means, is decided elsewhere.
+"""The HTTP of llama-server: requests out, events in. What to ask, and what an answer means, is decided elsewhere;
+what its JSON says is in `events`.
 
 Every request opens a fresh connection: the engine closes idle ones, and a unix socket costs microseconds. Errors leave
 this file as classes of `errors` only. Source: scheduler §11 to §13, modelfile-templates §3.4.
@@ -7,25 +8,40 @@ this file as classes of `errors` only. Source: scheduler §11 to §13, modelfile
 from __future__ import annotations
 
 import asyncio
-import base64
 import io
 import logging
-import math
-import sys
 import time
-from array import array
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import replace
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Any, Literal, TypeVar
 
 import aiohttp
 import msgspec
-from msgspec import Meta
 
 from ..errors import AnswerUnreadable, ContextTooLong, EngineDied, EngineError, EngineGone, EngineSlow, RanOutOfMemory
-from ..messages import Done, Event, Logprob, Text, Thinking, ToolCall, Usage, Vector
+from ..messages import Done, Event, Logprob, Text, Thinking, Usage, Vector
 from . import Engine
+from .events import (
+    BROKE,
+    ChatChunk,
+    CompletionChunk,
+    Content,
+    Counted,
+    Embeddings,
+    Erased,
+    Failure,
+    Probabilities,
+    Prompt,
+    Properties,
+    Ranking,
+    Restored,
+    Saved,
+    Tokens,
+    ToolCalls,
+    chat_events,
+    decode,
+)
 from .ledger import HALF, Entry, Ledger
 from .memory import says_out_of_memory
 
@@ -46,7 +62,6 @@ DIED = (
     "model runner has unexpectedly stopped, this may be due to resource limitations or an internal error, "
     "check ollama server logs for details"
 )
-BROKE = "an error was encountered while running the model"
 END_MISSING = "the last characters of the answer are missing: a stop string might have begun with them"
 STUCK = "the model only repeated itself: its answer was ended in the middle"
 NO_LOGPROBS = "logprobs: {} tokens have no entry of their own"
@@ -64,163 +79,9 @@ EXIT_GRACE_S = 0.5
 """A crashed process closes its socket a moment before it is reaped; its last words come with the reaping."""
 
 
-class _Timings(msgspec.Struct):
-    cache_n: int = 0
-    prompt_n: int = 0
-    prompt_ms: float = 0.0
-    predicted_n: int = 0
-    predicted_ms: float = 0.0
-    draft_n: int = 0
-    draft_n_accepted: int = 0
-
-    @property
-    def usage(self) -> Usage:
-        return Usage(
-            prompt_tokens=self.cache_n + self.prompt_n,
-            cached_tokens=self.cache_n,
-            prompt_ns=int(self.prompt_ms * 1e6),
-            predicted_tokens=self.predicted_n,
-            predicted_ns=int(self.predicted_ms * 1e6),
-            draft_tokens=self.draft_n,
-            accepted_tokens=self.draft_n_accepted,
-        )
-
-
-class _Function(msgspec.Struct):
-    name: str | None = None
-    arguments: str | None = None
-
-
-class _ToolDelta(msgspec.Struct):
-    index: int = 0
-    id: str | None = None
-    function: _Function | None = None
-
-
-class _Delta(msgspec.Struct):
-    content: str | None = None
-    reasoning_content: str | None = None
-    tool_calls: list[_ToolDelta] = []
-
-
-class _Logprobs(msgspec.Struct):
-    content: list[Entry] | None = None
-
-
-class _Choice(msgspec.Struct):
-    delta: _Delta = msgspec.field(default_factory=_Delta)
-    finish_reason: str | None = None
-    logprobs: _Logprobs | None = None
-
-
-class _Failure(msgspec.Struct):
-    message: str = ""
-    code: int | None = None
-    type: str = ""
-
-
-class _Verbose(msgspec.Struct):
-    stopping_word: str = ""
-
-
-class _ChatChunk(msgspec.Struct):
-    choices: list[_Choice] = []
-    verbose: _Verbose | None = msgspec.field(default=None, name="__verbose")
-    """In the last chunks, when the body asked for it."""
-    timings: _Timings | None = None
-    error: _Failure | None = None
-
-
-class _CompletionChunk(msgspec.Struct):
-    content: str = ""
-    tokens: list[int] = []
-    """The one token that this piece comes with."""
-    tokens_predicted: int = 0
-    tokens_evaluated: int = 0
-    """Of the prompt."""
-    stop: bool = False
-    stop_type: str = ""
-    stopping_word: str = ""
-    completion_probabilities: list[Entry] = []
-    timings: _Timings | None = None
-    error: _Failure | None = None
-
-
-class _Probabilities(msgspec.Struct):
-    completion_probabilities: Annotated[list[Entry], Meta(min_length=1, max_length=1)]
-
-
-class _Usage(msgspec.Struct):
-    prompt_tokens: int = 0
-
-
-class _Embedding(msgspec.Struct):
-    embedding: str | list[float | None]
-    """In base64, as asked for; an engine that does not know this sends numbers, and null for a NaN."""
-    index: int = 0
-
-    @property
-    def vector(self) -> Vector:
-        """Raises ValueError for what is none."""
-        if isinstance(self.embedding, list):
-            return array("f", (math.nan if value is None else value for value in self.embedding))
-        vector = array("f", base64.b64decode(self.embedding, validate=True))
-        if sys.byteorder == "big":
-            vector.byteswap()
-        return vector
-
-
-class _Embeddings(msgspec.Struct):
-    data: list[_Embedding]
-    usage: _Usage = msgspec.field(default_factory=_Usage)
-
-
-class _Score(msgspec.Struct):
-    index: int
-    relevance_score: float
-
-
-class _Ranking(msgspec.Struct):
-    results: list[_Score]
-    usage: _Usage = msgspec.field(default_factory=_Usage)
-
-
-class _Prompt(msgspec.Struct):
-    prompt: str
-
-
-class _Counted(msgspec.Struct):
-    input_tokens: int
-
-
-class _Tokens(msgspec.Struct):
-    tokens: list[int]
-
-
-class _Content(msgspec.Struct):
-    content: str
-
-
-class _Saved(msgspec.Struct):
-    n_saved: int
-
-
-class _Restored(msgspec.Struct):
-    n_restored: int
-
-
-class _Erased(msgspec.Struct):
-    n_erased: int
-
-
-class _Properties(msgspec.Struct):
-    media_marker: str = "<__media__>"
-    """An engine that does not say has the one that it always was."""
-
-
 _T = TypeVar("_T")
-_chat_decoder = msgspec.json.Decoder(_ChatChunk)
-_completion_decoder = msgspec.json.Decoder(_CompletionChunk)
+_chat_decoder = msgspec.json.Decoder(ChatChunk)
+_completion_decoder = msgspec.json.Decoder(CompletionChunk)
 
 
 def _unheard(usage: Usage) -> None:
@@ -268,15 +129,15 @@ class Wire:
 
     async def apply_template(self, body: dict[str, Any]) -> str:
         """The prompt text that a chat body renders to."""
-        return (await self._ask("/apply-template", body, _Prompt)).prompt
+        return (await self._ask("/apply-template", body, Prompt)).prompt
 
     async def count_chat(self, body: dict[str, Any]) -> int:
         """Tokens of the prompt that a chat body makes, its pictures as well."""
-        return (await self._ask("/v1/chat/completions/input_tokens", body, _Counted)).input_tokens
+        return (await self._ask("/v1/chat/completions/input_tokens", body, Counted)).input_tokens
 
     async def tokenize(self, text: str, *, add_special: bool = False) -> list[int]:
         body = {"content": text, "add_special": add_special, "parse_special": True}
-        return (await self._ask("/tokenize", body, _Tokens)).tokens
+        return (await self._ask("/tokenize", body, Tokens)).tokens
 
     async def piece(self, token: int) -> str:
         """The text of one token, kept for the next time."""
@@ -288,18 +149,18 @@ class Wire:
         """The `count` likeliest tokens to follow these, most likely first."""
         # any text will do for an answer; with a token that is no whole character the engine tells no probabilities
         body = {"prompt": list(prompt), "n_predict": 1, "n_probs": count, "grammar": 'root ::= "a"', "stream": False}
-        (entry,) = (await self._ask("/completion", body | extra, _Probabilities)).completion_probabilities
+        (entry,) = (await self._ask("/completion", body | extra, Probabilities)).completion_probabilities
         return entry.alternatives
 
     async def detokenize(self, tokens: Sequence[int]) -> str:
-        return (await self._ask("/detokenize", {"tokens": list(tokens)}, _Content)).content
+        return (await self._ask("/detokenize", {"tokens": list(tokens)}, Content)).content
 
     async def media_marker(self) -> str:
         """What stands for a picture or a sound in the prompts of this engine; another one after every start."""
         if not self._media_marker:
             async with self._request("GET", "/props") as response:
                 data = await self._read(response, MAX_REPLY_BYTES)
-            properties = _decode(msgspec.json.Decoder(_Properties), data, "the answer to /props")
+            properties = decode(msgspec.json.Decoder(Properties), data, "the answer to /props")
             self._media_marker = properties.media_marker
         return self._media_marker
 
@@ -314,7 +175,7 @@ class Wire:
         """One vector per input (a text or its tokens), in their order, and the number of prompt tokens."""
         # printing numbers takes the engine longer than computing short texts, and they come to four times the bytes
         body = {"input": list(inputs), "encoding_format": "base64", **extra}
-        reply = await self._ask("/v1/embeddings", body, _Embeddings)
+        reply = await self._ask("/v1/embeddings", body, Embeddings)
         if len(reply.data) != len(inputs):
             raise EngineError(f"{BROKE}: {len(reply.data)} embeddings for {len(inputs)} inputs")
         rows = sorted(reply.data, key=lambda row: row.index)
@@ -328,7 +189,7 @@ class Wire:
 
         What a score means depends on the model: the higher, the better.
         """
-        reply = await self._ask("/v1/rerank", {"query": query, "documents": list(documents)}, _Ranking)
+        reply = await self._ask("/v1/rerank", {"query": query, "documents": list(documents)}, Ranking)
         scores = {result.index: result.relevance_score for result in reply.results}
         if sorted(scores) != list(range(len(documents))):
             raise EngineError(f"{BROKE}: {len(reply.results)} scores for {len(documents)} documents")
@@ -341,23 +202,23 @@ class Wire:
 
         EngineError when it cannot; on a full disk a part of the file may be there.
         """
-        return (await self._ask(f"/slots/{slot}?action=save", {"filename": file}, _Saved)).n_saved
+        return (await self._ask(f"/slots/{slot}?action=save", {"filename": file}, Saved)).n_saved
 
     async def restore_slot(self, slot: int, file: str) -> int:
         """Read it back. Returns its tokens. EngineError when the file is refused: then the slot is empty.
 
         A file that is cut short behind its tokens ends the engine: nobody may name one that has not been checked.
         """
-        return (await self._ask(f"/slots/{slot}?action=restore", {"filename": file}, _Restored)).n_restored
+        return (await self._ask(f"/slots/{slot}?action=restore", {"filename": file}, Restored)).n_restored
 
     async def erase_slot(self, slot: int) -> int:
         """Forget what a slot holds. Returns its tokens."""
-        return (await self._ask(f"/slots/{slot}?action=erase", {}, _Erased)).n_erased
+        return (await self._ask(f"/slots/{slot}?action=erase", {}, Erased)).n_erased
 
     async def _ask(self, path: str, body: dict[str, Any], reply: type[_T]) -> _T:
         async with self._post(path, body) as response:
             data = await self._read(response, MAX_REPLY_BYTES)
-        return _decode(msgspec.json.Decoder(reply), data, f"the answer to {path}")
+        return decode(msgspec.json.Decoder(reply), data, f"the answer to {path}")
 
     async def _read(self, response: aiohttp.ClientResponse, limit_bytes: int) -> bytes:
         parts = bytearray()
@@ -383,14 +244,14 @@ class Wire:
 
         Raises AnswerUnreadable, after all that could be read, when the model did not keep to the template's form.
         """
-        calls = _ToolCalls()
+        calls = ToolCalls()
         reason: str | None = None
         stopped_by = ""
         usage = Usage()
         told = 0
         async with aclosing(self._events("/v1/chat/completions", body)) as events:
             async for data in events:
-                chunk = _decode(_chat_decoder, data)
+                chunk = decode(_chat_decoder, data)
                 if chunk.error is not None:
                     error = self._reported(chunk.error, AnswerUnreadable)
                     for event in calls.finish():
@@ -405,7 +266,7 @@ class Wire:
                     usage = chunk.timings.usage
                     on_usage(usage)
                 for choice in chunk.choices:
-                    for event in _chat_events(choice, calls, top_logprobs):
+                    for event in chat_events(choice, calls, top_logprobs):
                         told += len(event.logprobs) if isinstance(event, Text | Thinking) else 0
                         yield event
                     reason = choice.finish_reason or reason
@@ -438,7 +299,7 @@ class Wire:
         ledger = Ledger(self, body, top_logprobs)
         async with aclosing(self._events("/completion", body)) as events:
             async for data in events:
-                chunk = _decode(_completion_decoder, data)
+                chunk = decode(_completion_decoder, data)
                 if chunk.error is not None:
                     raise self._reported(chunk.error)
                 logprobs: tuple[Logprob, ...] = ()
@@ -534,9 +395,9 @@ class Wire:
 
     async def _refused(self, response: aiohttp.ClientResponse) -> EngineError | ContextTooLong:
         body = (await self._read(response, MAX_ERROR_BYTES)).decode("utf-8", "replace")
-        failure = _Failure(message=body)
+        failure = Failure(message=body)
         try:
-            parsed = msgspec.json.decode(body, type=_ChatChunk)
+            parsed = msgspec.json.decode(body, type=ChatChunk)
             if parsed.error is not None and parsed.error.message:
                 failure = parsed.error
         except (msgspec.MsgspecError, RecursionError):
@@ -544,7 +405,7 @@ class Wire:
         failure.code = response.status
         return self._reported(failure)
 
-    def _reported(self, failure: _Failure, unreadable: type[EngineError] = EngineError) -> EngineError | ContextTooLong:
+    def _reported(self, failure: Failure, unreadable: type[EngineError] = EngineError) -> EngineError | ContextTooLong:
         """`unreadable` is for what the engine says in the middle of a stream, while it is well itself."""
         if failure.type == "exceed_context_size_error" or IN_ONE_PIECE in failure.message:
             return ContextTooLong(failure.message)
@@ -576,38 +437,7 @@ class Wire:
         return kind(f"{what}: {detail}" if detail else what)
 
 
-class _ToolCalls:
-    """Puts streamed fragments of tool calls together; a call leaves as soon as the next index, or the end, is there."""
-
-    def __init__(self) -> None:
-        self._open: dict[int, tuple[str, str, str]] = {}
-
-    def feed(self, deltas: Sequence[_ToolDelta]) -> list[Event]:
-        done: list[Event] = []
-        for delta in deltas:
-            done += [event for index in list(self._open) if index < delta.index for event in self._close(index)]
-            id_, name, arguments = self._open.get(delta.index, ("", "", ""))
-            function = delta.function or _Function()
-            self._open[delta.index] = (
-                id_ or delta.id or "",
-                name + (function.name or ""),
-                arguments + (function.arguments or ""),
-            )
-        return done
-
-    def finish(self) -> list[Event]:
-        return [event for index in sorted(self._open) for event in self._close(index)]
-
-    def _close(self, index: int) -> list[Event]:
-        id_, name, text = self._open.pop(index)
-        try:
-            arguments = msgspec.json.decode(text, type=dict[str, Any]) if text.strip() else {}
-        except (msgspec.MsgspecError, RecursionError):
-            return [Text(f"{name}{text}")]  # unreadable calls are shown, never dropped
-        return [ToolCall(name, arguments, id_, index)]
-
-
-def _so_far(chunk: _CompletionChunk, began_ns: int, first_ns: int) -> Usage:
+def _so_far(chunk: CompletionChunk, began_ns: int, first_ns: int) -> Usage:
     """The cost of an answer that is given up, by our own clock: the engine tells it at the end only."""
     return Usage(
         prompt_tokens=chunk.tokens_evaluated,
@@ -620,27 +450,3 @@ def _so_far(chunk: _CompletionChunk, began_ns: int, first_ns: int) -> Usage:
 def _may_begin(stops: Sequence[str], text: str) -> bool:
     """Whether one of the stop strings may have begun within a text. Tokens that are not shown have no such text."""
     return any(stop.startswith(text[at:]) for at in range(len(text)) for stop in stops)
-
-
-def _chat_events(choice: _Choice, calls: _ToolCalls, top_logprobs: int) -> list[Event]:
-    delta = choice.delta
-    logprobs: tuple[Logprob, ...] = ()
-    if choice.logprobs is not None and choice.logprobs.content:
-        logprobs = tuple(item.event(top_logprobs) for item in choice.logprobs.content)
-    events: list[Event] = []
-    if delta.reasoning_content:
-        events.append(Thinking(delta.reasoning_content, () if delta.content else logprobs))
-    if delta.content:
-        events += [*calls.finish(), Text(delta.content, logprobs)]
-    if not events and logprobs:
-        events.append(Text("", logprobs))  # the token's text is held back, half a character or half a tag
-    if delta.tool_calls:
-        events += calls.feed(delta.tool_calls)
-    return events
-
-
-def _decode(decoder: msgspec.json.Decoder[_T], data: bytes, what: str = "an event of its stream") -> _T:
-    try:
-        return decoder.decode(data)
-    except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError) as error:
-        raise EngineError(f"{BROKE}: {what} makes no sense") from error
