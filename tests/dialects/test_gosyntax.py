@@ -130,6 +130,18 @@ def test_broken_characters_become_replacement_characters(value: bytes, mended: s
     assert json.loads(gosyntax.mend(value)) == json.loads(mended)
 
 
+@pytest.mark.parametrize("place", [b"\xffa", rb"\ud800a"], ids=["bytes", "escapes"])
+def test_what_is_hardly_text_is_not_mended(monkeypatch: pytest.MonkeyPatch, place: bytes) -> None:
+    """Each place takes time, and others wait meanwhile: fifteen million of them would take seconds."""
+    monkeypatch.setattr(gosyntax, "MAX_MENDED", 100)
+    assert (
+        gosyntax.mend(b'"' + 100 * place + b'"').lower().count(rb"\ufffd" if place[:1] == b"\\" else b"\xef\xbf\xbd")
+        == 100
+    )
+    with pytest.raises(BadRequest, match="no text in more than 100 places"):
+        gosyntax.mend(b'"' + 101 * place + b'"')
+
+
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(), inner, max_size=4),

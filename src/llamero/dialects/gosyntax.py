@@ -14,6 +14,9 @@ from ..errors import BadRequest
 MAX_DEPTH = 64
 """Nested objects and arrays in a request (security §3)."""
 
+MAX_MENDED = 1 << 20
+"""Places in a body whose bytes are no text; mending as many takes half a second."""
+
 _SPACE = rb"[ \t\r\n]*+"
 # Python before 3.11.5 ends a possessive group in the middle of what did not fit: so an escape is looked at as a whole
 _CHARACTERS = rb'(?:[^"\\\x00-\x1f]++|(?=\\u[0-9a-fA-F]{4})\\u....|(?=\\["\\/bfnrt])\\.)*+'
@@ -78,16 +81,28 @@ def end_of_value(body: bytes) -> int:
 
 
 def mend(value: bytes) -> bytes:
-    """The same JSON value with U+FFFD for each invalid byte and each lone surrogate, as Go reads them."""
-    text = value.decode("utf-8", "surrogateescape")
-    mended = _SURROGATE.sub("\ufffd", text).encode()
+    """The same JSON value with U+FFFD for each invalid byte and each lone surrogate, as Go reads them.
+
+    BadRequest when there are more than MAX_MENDED places of them: each takes time, and no text has so many.
+    """
+    text, places = _SURROGATES.subn(
+        lambda run: "\ufffd" * len(run[0]), value.decode("utf-8", "surrogateescape"), MAX_MENDED + 1
+    )
+    _insist_text(places)
+    mended = text.encode()
     if _ESCAPED_SURROGATE.search(mended):
         # so that every backslash begins an escape, and the text `\\ud800` is not taken for one
-        mended = _LONE_ESCAPE.sub(rb"\\ufffd", mended.replace(rb"\\", rb"\u005c"))
+        mended, places = _LONE_ESCAPE.subn(rb"\\ufffd", mended.replace(rb"\\", rb"\u005c"), MAX_MENDED + 1)
+        _insist_text(places)
     return mended
 
 
-_SURROGATE = re.compile("[\ud800-\udfff]")
+def _insist_text(places: int) -> None:
+    if places > MAX_MENDED:
+        raise BadRequest(f"the request body is no text in more than {MAX_MENDED} places")
+
+
+_SURROGATES = re.compile("[\ud800-\udfff]+")
 _HIGH, _LOW = rb"\\u[dD][89abAB][0-9a-fA-F]{2}", rb"\\u[dD][c-fC-F][0-9a-fA-F]{2}"
 _ESCAPED_SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
 _LONE_ESCAPE = re.compile(_HIGH + rb"(?!" + _LOW + rb")|(?<!" + _HIGH + rb")" + _LOW)

@@ -64,7 +64,6 @@ def test_a_full_queue_says_when_to_come_back_and_a_lost_cause_not_to() -> None:
     ("body", "kind", "word"),
     [
         (errors.not_found("POST", "/v1/messages/batches", REQUEST), "not_found_error", "/v1/messages/batches"),
-        (errors.method_not_allowed("GET", "/v1/messages", REQUEST), "invalid_request_error", "GET"),
         (errors.incorrect_key(REQUEST), "authentication_error", "invalid x-api-key"),
     ],
 )

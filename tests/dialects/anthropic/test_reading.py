@@ -97,6 +97,10 @@ def test_sampling_is_set_only_where_it_is_given() -> None:
     assert request.fallbacks == {}
 
 
+def test_an_empty_list_of_stop_texts_leaves_the_models_own() -> None:
+    assert "stop" not in read(stop_sequences=[]).request.options
+
+
 def test_native_settings_come_along_and_the_dialects_own_fields_win() -> None:
     """partly C-17"""
     request = read(options={"num_ctx": 512, "num_predict": 5, "top_k": 1}, keep_alive="1s", top_k=2).request

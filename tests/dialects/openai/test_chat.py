@@ -76,6 +76,12 @@ def test_options(field: str, value: Any, option: str, expected: Any) -> None:
     assert chat.request.warnings == ()
 
 
+@pytest.mark.parametrize("stop", [[], "", [""]])
+def test_no_stop_texts_leave_the_models_own(stop: Any) -> None:
+    """Clients send an empty list with every request; a list in the options would take the place of the model's."""
+    assert read(stop=stop).request.options == {}
+
+
 def test_the_newer_name_for_the_length_wins() -> None:
     """partly C-27"""
     assert read(max_tokens=9, max_completion_tokens=3).request.options["num_predict"] == 3

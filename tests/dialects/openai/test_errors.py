@@ -90,6 +90,7 @@ def test_a_full_queue_says_when_to_come_back() -> None:
         (errors.OutOfMemory("m"), True),
         (errors.InvalidModelFile("m", status=500), True),
         (errors.TemplateError("m"), True),
+        (errors.TemplateStuck("m"), True),
         (errors.NotANumber(), True),
         (errors.EngineError("m", status=501), True),
         (errors.EngineDied("m"), False),

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from ...errors import InvalidField
 from ...messages import Message, ToolCall
 from ..fields import Fields
-from ..native import MAX_MESSAGES
+from ..limits import MAX_MESSAGES
 from .content import Content, joined
 
 _ROLES = ("user", "assistant", "system")

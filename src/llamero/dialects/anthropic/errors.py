@@ -7,7 +7,7 @@ import msgspec
 from ...errors import Busy, LlameroError, Unauthorized
 from ..openai.errors import SPEECHLESS, headers_of
 
-__all__ = ["headers_of", "incorrect_key", "method_not_allowed", "not_found", "status_of", "write_error"]
+__all__ = ["headers_of", "incorrect_key", "not_found", "status_of", "write_error"]
 
 OVERLOADED = 529
 """Official clients know it as an overload that is worth another try."""
@@ -44,11 +44,6 @@ def write_error(error: LlameroError, request_id: str) -> bytes:
 def not_found(method: str, path: str, request_id: str) -> bytes:
     """The body of a 404 for a path that does not exist."""
     return _encode(f"Not found: {method} {path}", 404, request_id)
-
-
-def method_not_allowed(method: str, path: str, request_id: str) -> bytes:
-    """The body of a 405; the header `Allow` comes with it."""
-    return _encode(f"Not allowed to {method} on {path}.", 405, request_id)
 
 
 def incorrect_key(request_id: str) -> bytes:

@@ -89,7 +89,7 @@ def _options(fields: Fields) -> dict[str, Any]:
         "temperature": fields.number("temperature"),
         "top_p": fields.number("top_p"),
         "top_k": fields.integer("top_k"),
-        "stop": stops,
+        "stop": stops or None,  # an empty list leaves the model's own
     }
     return {name: value for name, value in given.items() if value is not None}
 

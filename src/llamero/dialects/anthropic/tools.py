@@ -10,7 +10,7 @@ from typing import Any
 
 from ...errors import InvalidField
 from ..fields import Fields
-from ..native import MAX_TOOLS
+from ..limits import MAX_TOOLS
 from .published import published
 
 _KNOWN = frozenset("type name description input_schema strict cache_control".split())

@@ -7,11 +7,12 @@ from dataclasses import dataclass
 
 from ...messages import ChatRequest
 from ..fields import Fields, read_body, read_extensions, warnings_of
+from ..limits import MAX_TOP_LOGPROBS
 from . import sampling, tools
 from .conversation import read_messages
 from .effort import read_effort
 from .response_format import read_format
-from .sampling import MAX_TOP_LOGPROBS, read_count, read_include_usage, read_max_tokens, read_sampling
+from .sampling import read_count, read_include_usage, read_max_tokens, read_sampling
 from .tools import read_tools
 
 _FIELDS = (

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 
 from ...messages import GenerateRequest
 from ..fields import Fields, read_body, read_extensions, warnings_of
-from ..native import MAX_INPUTS
+from ..limits import MAX_INPUTS, MAX_TOP_LOGPROBS
 from . import sampling
 from .chat import read_model
 from .prompts import Prompt, read_prompts
-from .sampling import MAX_TOP_LOGPROBS, read_count, read_include_usage, read_max_tokens, read_sampling
+from .sampling import read_count, read_include_usage, read_max_tokens, read_sampling
 
 _FIELDS = sampling.FIELDS | frozenset(
     "model prompt suffix max_tokens stream stream_options logprobs echo best_of raw".split()

@@ -9,7 +9,7 @@ import msgspec
 
 from ...messages import Message, ToolCall
 from ..fields import Fields
-from ..native import MAX_MESSAGES
+from ..limits import MAX_MESSAGES
 from .parts import Content, read_parts
 
 _ROLES = {"developer": "system", "function": "tool"}

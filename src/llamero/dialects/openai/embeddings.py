@@ -10,7 +10,7 @@ import msgspec
 from ...errors import InvalidField
 from ...messages import Embedded, EmbedRequest
 from ..fields import Fields, read_body, read_extensions, warnings_of
-from ..native import MAX_INPUTS
+from ..limits import MAX_INPUTS
 from ..vectors import numbers, packed
 from .chat import read_model
 from .prompts import read_prompts

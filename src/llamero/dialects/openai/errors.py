@@ -23,6 +23,7 @@ from ...errors import (
     NotSupported,
     StorageError,
     TemplateError,
+    TemplateStuck,
     Unauthorized,
     UnsupportedOption,
 )
@@ -31,7 +32,7 @@ INVALID = "invalid_request_error"
 SPEECHLESS = "the server failed without saying why"
 """Instead of an empty message, which clients show as nothing at all."""
 
-_INCURABLE = (LoadFailed, StorageError, TemplateError, NotANumber, BadRequest)
+_INCURABLE = (LoadFailed, StorageError, TemplateError, TemplateStuck, NotANumber, BadRequest)
 """What a second try does not mend. A BadRequest among 5xx is a damaged model file in our own store."""
 
 NEEDED_BY = {"tools": "tools", "insert": "suffix", "thinking": "reasoning_effort"}

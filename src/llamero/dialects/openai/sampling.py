@@ -13,7 +13,6 @@ FIELDS = frozenset(
 
 MAX_CHOICES = 8
 """Security §5: each one costs a whole answer."""
-MAX_TOP_LOGPROBS = 20
 MAX_BIAS = 100.0
 
 _FALLBACKS = {"temperature": 1.0, "top_p": 1.0}
@@ -78,6 +77,7 @@ def _top_p(body: Fields) -> float | None:
 
 
 def _stop(body: Fields) -> list[str] | None:
+    """None for an empty list as well: clients send one with every request, and mean no change to the model's own."""
     value = body.raw("stop")
     texts = [value] if isinstance(value, str) else value
     if texts is None:
@@ -86,7 +86,7 @@ def _stop(body: Fields) -> list[str] | None:
         raise body.invalid("stop", "invalid type for 'stop' field: must be a string or an array of strings")
     if len(texts) > MAX_STOPS or any(len(text.encode()) > MAX_STOP_BYTES for text in texts):
         raise body.invalid("stop", f"stop: at most {MAX_STOPS} strings of {MAX_STOP_BYTES} bytes each are accepted")
-    return [text for text in texts if text]  # an empty one would end every answer before its first word
+    return [text for text in texts if text] or None  # an empty one would end every answer before its first word
 
 
 def _logit_bias(body: Fields) -> dict[int, float]:

@@ -8,7 +8,7 @@ from typing import Any
 from ...chat.choice import parse_choice
 from ...errors import BadRequest
 from ..fields import Fields
-from ..native import MAX_TOOLS
+from ..limits import MAX_TOOLS
 
 FIELDS = frozenset("tools tool_choice parallel_tool_calls functions function_call".split())
 

@@ -15,7 +15,7 @@ import msgspec
 from ...messages import Message, ToolCall
 from .. import images
 from ..fields import Fields
-from ..native import MAX_MESSAGES
+from ..limits import MAX_MESSAGES
 from .content import read_content
 from .tools import CUSTOM_ARGUMENT, qualified
 

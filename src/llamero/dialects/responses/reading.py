@@ -9,10 +9,11 @@ from typing import Any
 from ...chat.schema import SchemaRefused, check_schema
 from ...messages import ChatRequest, Message
 from ..fields import Fields, read_extensions, warnings_of
+from ..limits import MAX_TOP_LOGPROBS
 from ..openai import sampling
 from ..openai.chat import read_model
 from ..openai.effort import read_effort
-from ..openai.sampling import MAX_TOP_LOGPROBS, read_max_tokens, read_sampling
+from ..openai.sampling import read_max_tokens, read_sampling
 from .items import History, Item, input_items, read_items
 from .tools import Called, Toolbox, read_tools
 

@@ -12,7 +12,7 @@ import msgspec
 from ...chat.choice import parse_choice
 from ...errors import BadRequest
 from ..fields import Fields
-from ..native import MAX_TOOLS
+from ..limits import MAX_TOOLS
 
 CUSTOM_ARGUMENT = "input"
 """The one argument of the function that a custom tool becomes."""

@@ -21,13 +21,10 @@ from gguf import GGUFWriter
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from llamero import gguf
 from llamero.errors import InvalidModelFile
-from llamero.gguf import Array, check_model, human_count, read_array, read_header, show_metadata
-from tests.gguf_files import KIND_IDS, Raw, TensorSpec, Typed, gguf_file, llama_metadata, llama_tensors, tiny_llama
-
-MIB = 1 << 20
-TINY = tiny_llama()
+from llamero.gguf import Array, check_model, human_count, read_array, read_header, reading, show_metadata
+from tests.gguf.hostile import MIB, TINY, array_of, refusal
+from tests.gguf_files import KIND_IDS, Raw, TensorSpec, Typed, gguf_file, llama_metadata, llama_tensors
 
 LAYOUTS = [pytest.param(1, False, id="v1"), pytest.param(2, False, id="v2"), pytest.param(3, False, id="v3")]
 LAYOUTS += [pytest.param(2, True, id="v2-big-endian"), pytest.param(3, True, id="v3-big-endian")]
@@ -47,19 +44,8 @@ def at_most(mib: int, seconds: float) -> Iterator[None]:
     assert elapsed_s < seconds
 
 
-def refusal(data: bytes) -> InvalidModelFile:
-    """How a file is refused, by the reader or by the full check."""
-    with pytest.raises(InvalidModelFile) as caught:
-        check_model(read_header(data), data)
-    assert str(caught.value) == f"invalid model file: {caught.value.reason}"
-    return caught.value
-
-
 def one_value(value: Any, **layout: Any) -> Any:
     return read_header(gguf_file({"k": value}, **layout)).metadata["k"]
-
-
-# --- what is read ---
 
 
 def test_minimal_file_equals_the_published_vector() -> None:
@@ -161,224 +147,6 @@ def test_data_starts_at_the_stated_alignment(alignment: int) -> None:
     assert header.data_offset == math.ceil(90 / alignment) * alignment
 
 
-TENSOR_TABLE = """
-0 F32 1/4 · 1 F16 1/2 · 2 Q4_0 32/18 · 3 Q4_1 32/20 · 6 Q5_0 32/22 · 7 Q5_1 32/24 · 8 Q8_0 32/34 · 9 Q8_1 32/36 ·
-10 Q2_K 256/84 · 11 Q3_K 256/110 · 12 Q4_K 256/144 · 13 Q5_K 256/176 · 14 Q6_K 256/210 · 15 Q8_K 256/292 ·
-16 IQ2_XXS 256/66 · 17 IQ2_XS 256/74 · 18 IQ3_XXS 256/98 · 19 IQ1_S 256/50 · 20 IQ4_NL 32/18 · 21 IQ3_S 256/110 ·
-22 IQ2_S 256/82 · 23 IQ4_XS 256/136 · 24 I8 1/1 · 25 I16 1/2 · 26 I32 1/4 · 27 I64 1/8 · 28 F64 1/8 ·
-29 IQ1_M 256/56 · 30 BF16 1/2 · 34 TQ1_0 256/54 · 35 TQ2_0 256/66 · 39 MXFP4 32/17 · 40 NVFP4 64/36 · 41 Q1_0 128/18
-"""
-
-
-@pytest.mark.parametrize("row", TENSOR_TABLE.replace("\n", " ").split("·"))
-def test_tensor_types_and_their_sizes(row: str) -> None:
-    type_id, name, block = row.split()
-    block_elements, block_bytes = map(int, block.split("/"))
-    (tensor,) = read_header(
-        gguf_file({}, [TensorSpec("t", (2 * block_elements, 3), int(type_id), size_bytes=6 * block_bytes)])
-    ).tensors
-    assert (tensor.type, tensor.size_bytes) == (name, 6 * block_bytes)
-
-
-LEVELS = """
-0 F32 · 1 F16 · 2 Q4_0 · 3 Q4_1 · 7 Q8_0 · 8 Q5_0 · 9 Q5_1 · 10 Q2_K · 11 Q3_K_S · 12 Q3_K_M · 13 Q3_K_L · 14 Q4_K_S ·
-15 Q4_K_M · 16 Q5_K_S · 17 Q5_K_M · 18 Q6_K · 19 IQ2_XXS · 20 IQ2_XS · 21 Q2_K_S · 22 IQ3_XS · 23 IQ3_XXS · 24 IQ1_S ·
-25 IQ4_NL · 26 IQ3_S · 27 IQ3_M · 28 IQ2_S · 29 IQ2_M · 30 IQ4_XS · 31 IQ1_M · 32 BF16 · 36 TQ1_0 · 37 TQ2_0 ·
-38 MXFP4_MOE · 39 NVFP4 · 40 Q1_0 · 4 unknown · 6 unknown · 33 unknown · 35 unknown · 41 unknown · 4294967295 unknown
-"""
-
-
-@pytest.mark.parametrize("row", LEVELS.replace("\n", " ").split("·"))
-def test_level_of_every_file_type(row: str) -> None:
-    """S-92, with the sizes below."""
-    number, level = row.split()
-    assert read_header(gguf_file({"general.file_type": int(number)})).file_type == level
-
-
-@pytest.mark.parametrize("value", ["2", 2.0, True, [2]])
-def test_a_file_type_of_another_kind_is_unknown(value: Any) -> None:
-    assert read_header(gguf_file({"general.file_type": value})).file_type == "unknown"
-
-
-@pytest.mark.parametrize(
-    ("n", "text"),
-    [
-        (125_000_000, "125M"),
-        (500_550_000, "500.55M"),
-        (2_850_000_000, "2.9B"),
-        (1_000_000_000_000, "1000B"),
-        (1_001, "1K"),
-        (7_615_616_512, "7.6B"),
-        (8_000_000_000, "8B"),
-        (334_090_000, "334.09M"),
-        (136_700, "137K"),
-        (133_700_000, "133.70M"),
-        (999, "999"),
-        (0, "0"),
-    ],
-)
-def test_parameter_size_text(n: int, text: str) -> None:
-    """S-92, L-24: the vectors of §7.4, and those of native-api §2.11 and cli §4.2."""
-    assert human_count(n) == text
-
-
-# --- looking things up ---
-
-
-def test_keys_are_prefixed_by_the_architecture_unless_general_or_tokenizer() -> None:
-    header = read_header(
-        gguf_file(
-            {"general.architecture": "bert", "bert.pooling_type": 1, "general.name": "B", "tokenizer.ggml.pre": "p"}
-        )
-    )
-    assert header.get_int("pooling_type") == 1
-    assert header.get_str("general.name") == "B"
-    assert header.get_str("tokenizer.ggml.pre") == "p"
-    assert header.has("pooling_type")
-    assert not header.has("bert.pooling_type")
-
-
-def test_architecture_is_unknown_when_nothing_says_it() -> None:
-    header = read_header(gguf_file({"unknown.context_length": 7}))
-    assert (header.architecture, header.get_int("context_length")) == ("unknown", 7)
-
-
-@pytest.mark.parametrize("kind", ["u8", "i8", "u16", "i16", "u32", "i32", "u64", "i64"])
-def test_integers_of_any_width_are_accepted(kind: str) -> None:
-    header = read_header(gguf_file({"general.architecture": "llama", "llama.context_length": Typed(kind, 100)}))
-    assert header.get_int("context_length") == 100
-
-
-@pytest.mark.parametrize(
-    ("value", "missing_from"),
-    [
-        (1, ("str", "bool", "float")),
-        (True, ("int", "str", "float")),
-        (0.5, ("int", "str", "bool")),
-        ("1", ("int", "bool", "float")),
-        ([1], ("int", "str", "bool", "float")),
-    ],
-)
-def test_a_value_of_another_type_reads_as_missing(value: Any, missing_from: tuple[str, ...]) -> None:
-    header = read_header(gguf_file({"general.x": value}))
-    assert {kind: getattr(header, f"get_{kind}")("general.x", "default") for kind in missing_from} == dict.fromkeys(
-        missing_from, "default"
-    )
-
-
-@pytest.mark.parametrize(
-    ("value", "read"),
-    [
-        (3, (3,)),
-        ([8, 0, 8], (8, 0, 8)),
-        (Typed("[i32]", [-1]), (-1,)),
-        ([True, False], (True, False)),
-        (Typed("[u32]", [4] * 10_000), (4,) * 10_000),
-        (Typed("[u32]", [4] * 10_001), ()),
-        ([0.5], ()),
-        (["a"], ()),
-        (True, ()),
-        (None, ()),
-    ],
-)
-def test_numbers_for_the_model_or_for_each_layer(value: Any, read: tuple[int, ...]) -> None:
-    """What the memory estimate asks for, after the file is closed: head counts, sliding windows."""
-    metadata = {"general.architecture": "jamba"} | ({} if value is None else {"jamba.attention.head_count_kv": value})
-    assert read_header(gguf_file(metadata)).get_ints("attention.head_count_kv") == read
-
-
-@pytest.mark.parametrize(
-    ("kind", "metadata"),
-    [
-        ("adapter", {"general.type": "adapter"}),
-        ("projector", {"general.type": "projector"}),
-        ("projector", {"general.type": "mmproj"}),
-        ("projector", {"general.architecture": "qwen2vl", "qwen2vl.vision.block_count": 2}),
-        ("projector", {"general.architecture": "a", "a.block_count": 0, "a.vision.block_count": 2}),
-        ("projector", {"general.architecture": "clip", "clip.has_vision_encoder": True}),
-        ("projector", {"general.architecture": "clip", "clip.has_audio_encoder": True}),
-        ("model", {"general.architecture": "clip", "clip.has_vision_encoder": False}),
-        ("model", {"general.architecture": "clip", "clip.has_vision_encoder": True, "clip.block_count": 1}),
-        ("model", {"general.architecture": "gemma3", "gemma3.block_count": 6, "gemma3.vision.block_count": 2}),
-        ("model", {}),
-    ],
-)
-def test_what_a_file_is_for(kind: str, metadata: dict[str, Any]) -> None:
-    """The table of store-registry §6.4, row by row."""
-    assert read_header(gguf_file(metadata)).kind == kind
-
-
-# --- what show tells ---
-
-
-def test_show_hides_name_and_template_and_counts_the_parameters() -> None:
-    """partly S-93."""
-    data = tiny_llama({"general.parameter_count": 1})
-    shown = show_metadata(read_header(data), data, verbose=False)
-    assert not {"general.name", "tokenizer.chat_template"} & set(shown)
-    assert shown["general.parameter_count"] == sum(math.prod(spec.shape) for spec in llama_tensors())
-    assert shown["llama.attention.layer_norm_rms_epsilon"] == 1e-5
-    assert json.dumps(shown["llama.attention.layer_norm_rms_epsilon"]) == "1e-05"
-
-
-def test_show_of_a_projector_removes_nothing() -> None:
-    data = gguf_file({"general.name": "eye", "tokenizer.chat_template": "t"})
-    shown = show_metadata(read_header(data), data, verbose=False, projector=True)
-    assert shown == {"general.name": "eye", "tokenizer.chat_template": "t", "general.parameter_count": 0}
-
-
-@pytest.mark.parametrize(
-    ("value", "short", "full"),
-    [
-        (["a", "b"], None, ["a", "b"]),
-        ([0.1, 1e-6, 3.0], None, [0.1, 1e-6, 3.0]),
-        ([True, False], None, [True, False]),
-        ([], [], []),
-        (Typed("[string]", []), [], []),
-        ([math.nan, math.inf, 1.0], None, [None, None, 1.0]),
-        (math.nan, None, None),
-        (-math.inf, None, None),
-        (Typed("f64", math.inf), None, None),
-        (Typed("f64", 1 / 3), 1 / 3, 1 / 3),
-    ],
-)
-def test_show_of_arrays_and_of_numbers_that_json_cannot_say(value: Any, short: Any, full: Any) -> None:
-    data = gguf_file({"k": value})
-    header = read_header(data)
-    assert show_metadata(header, data, verbose=False)["k"] == short
-    assert show_metadata(header, data, verbose=True)["k"] == full
-
-
-@given(st.floats(width=32, allow_nan=False, allow_infinity=False))
-@settings(database=None, max_examples=500)
-def test_shown_f32_reads_back_as_itself_in_at_most_nine_digits(value: float) -> None:
-    shown = gguf.shortest_f32(value)
-    assert struct.pack("<f", shown) == struct.pack("<f", value)
-    assert len(f"{shown!r}".split("e")[0].replace(".", "").strip("-0")) <= 9
-
-
-@pytest.mark.parametrize("text", ["0.1", "1e-05", "1e-06", "0.3", "0.7071068", "16777216.0", "3.4028235e+38", "-0.0"])
-def test_shown_f32_is_the_shortest(text: str) -> None:
-    (nearest,) = struct.unpack("<f", struct.pack("<f", float(text)))
-    assert repr(gguf.shortest_f32(nearest)) == text
-
-
-def test_decoding_more_than_any_real_vocabulary_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Arrays are cheap to carry and dear to decode: a thousand of them together would fill the memory."""
-    data = gguf_file({f"k{n}": [1, 2, 3] for n in range(5)})
-    header = read_header(data)
-    monkeypatch.setattr(gguf, "MAX_DECODED_ELEMENTS", 14)
-    with pytest.raises(InvalidModelFile, match="array size 15 exceeds maximum 14"):
-        show_metadata(header, data, verbose=True)
-    monkeypatch.setattr(gguf, "MAX_DECODED_ELEMENTS", 15)
-    monkeypatch.setattr(gguf, "MAX_DECODED_BYTES", 59)
-    with pytest.raises(InvalidModelFile, match="array size of 60 bytes exceeds maximum 59"):
-        show_metadata(header, data, verbose=True)
-
-
-# --- stepping over strings ---
-
-
 @pytest.mark.parametrize(("version", "big_endian"), LAYOUTS)
 @pytest.mark.parametrize("count", [0, 1, 255, 256, 257, 1100])
 def test_strings_of_every_length_are_stepped_over_exactly(count: int, version: int, big_endian: bool) -> None:
@@ -408,13 +176,6 @@ def test_a_hostile_length_is_found_wherever_it_stands(position: int, length: int
 def test_strings_that_end_after_the_file_are_found(missing: int) -> None:
     whole = gguf_file({"a": ["abc"] * 512})
     assert refusal(whole[:-missing]).reason == "unexpected end of file"
-
-
-# --- what is refused ---
-
-
-def array_of(type_id: int, count: int, payload: bytes = b"") -> Raw:
-    return Raw(9, struct.pack("<IQ", type_id, count) + payload)
 
 
 def tensors(*specs: TensorSpec, **layout: Any) -> bytes:
@@ -571,9 +332,9 @@ def test_many_small_things_together_are_bounded_too(
     limit: str, value: int, metadata: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     data = gguf_file(metadata)
-    monkeypatch.setattr(gguf, limit, value)
+    monkeypatch.setattr(reading, limit, value)
     assert f"exceeds maximum {value}" in refusal(data).reason
-    monkeypatch.setattr(gguf, limit, value + 1)
+    monkeypatch.setattr(reading, limit, value + 1)
     assert read_header(data)
 
 
@@ -581,9 +342,6 @@ def test_a_hostile_name_is_short_and_printable_in_the_error() -> None:
     reason = refusal(tensors(TensorSpec("\n\x1b[31m" + "x" * 1000, (33,), 8, data=b""))).reason
     assert reason.isprintable()
     assert len(reason) < 160
-
-
-# --- the buffer ---
 
 
 def test_a_map_can_be_closed_after_success_and_after_failure(tmp_path: Path) -> None:
@@ -621,147 +379,12 @@ def test_the_beginning_of_a_file_is_enough_when_its_size_is_known() -> None:
         read_header(TINY[: whole.data_offset // 2], size_bytes=len(TINY))
 
 
-# --- the full check ---
-
-
-def test_tiny_model_passes_the_full_check() -> None:
-    check_model(read_header(TINY), TINY)
-
-
-@pytest.mark.parametrize(
-    "data",
-    [
-        pytest.param(gguf_file({"general.architecture": "test"}), id="a header alone"),
-        pytest.param(gguf_file(), id="nothing at all"),
-        pytest.param(gguf_file({"general.type": "mmproj"}, [TensorSpec("v.x", (8,))]), id="projector"),
-        pytest.param(gguf_file({"general.type": "adapter"}, [TensorSpec("w.lora_a", (8,))]), id="adapter"),
-        pytest.param(gguf_file({"split.no": 1, "split.count": 2}, [TensorSpec("w", (8,))]), id="second shard"),
-        pytest.param(tiny_llama({"tokenizer.ggml.model": "none", "tokenizer.ggml.tokens": None}), id="no tokenizer"),
-        pytest.param(tiny_llama({"tokenizer.ggml.scores": None, "tokenizer.ggml.token_type": None}), id="bare tokens"),
-    ],
-)
-def test_files_that_may_lack_counts(data: bytes) -> None:
-    check_model(read_header(data), data)
-
-
-@pytest.mark.parametrize(
-    ("key", "value"),
-    [
-        ("llama.block_count", 0),
-        ("llama.embedding_length", 0),
-        ("llama.vocab_size", 0),
-        ("tokenizer.ggml.tokens", Typed("[string]", [])),
-    ],
-)
-def test_nothing_to_compute_with(key: str, value: Any) -> None:
-    """partly X-23: the status of create belongs to it."""
-    assert refusal(tiny_llama({key: value})).status == 400
-
-
-@pytest.mark.parametrize("key", ["llama.attention.head_count", "llama.attention.head_count_kv"])
-@pytest.mark.parametrize("value", [0, [0], 65_536, None])
-def test_no_heads_are_legitimate(key: str, value: Any) -> None:
-    """partly X-23: that nobody divides by them is shown where they divide."""
-    data = tiny_llama({key: value})
-    check_model(read_header(data), data)
-
-
-@pytest.mark.parametrize(
-    ("key", "value"),
-    [
-        ("general.architecture", None),
-        ("general.architecture", 7),
-        ("llama.block_count", None),
-        ("llama.block_count", "1"),
-        ("llama.block_count", 1.0),
-        ("llama.block_count", True),
-        ("llama.block_count", [1]),
-        ("llama.block_count", -1),
-        ("llama.block_count", 10_001),
-        ("llama.embedding_length", None),
-        ("llama.embedding_length", 1_048_577),
-        ("llama.context_length", None),
-        ("llama.context_length", 0),
-        ("llama.context_length", 1 << 31),
-        ("llama.attention.head_count", "4"),
-        ("llama.attention.head_count", -1),
-        ("llama.attention.head_count", 65_537),
-        ("llama.attention.head_count", [4, 4]),
-        ("llama.attention.head_count", []),
-        ("llama.attention.head_count", [65_537]),
-        ("llama.attention.head_count_kv", [0.5]),
-        ("llama.attention.head_count_kv", [True]),
-        ("llama.attention.head_count_kv", Typed("[i32]", [-1])),
-        ("tokenizer.ggml.tokens", None),
-        ("tokenizer.ggml.tokens", "abc"),
-        ("tokenizer.ggml.tokens", [1, 2, 3]),
-        ("tokenizer.ggml.scores", [0.0] * 259),
-        ("tokenizer.ggml.scores", ["0"] * 260),
-        ("tokenizer.ggml.scores", 0.0),
-        ("tokenizer.ggml.token_type", Typed("[i32]", [1] * 261)),
-    ],
-)
-def test_metadata_that_is_missing_or_of_the_wrong_type_or_length(key: str, value: Any) -> None:
-    """X-25."""
-    error = refusal(tiny_llama({key: value}))
-    assert key in error.reason
-    assert error.status == 400
-
-
-def vocabulary(texts: list[str | bytes], types: list[int]) -> bytes:
-    scores = [0.0] * len(texts)
-    changes = {"tokens": Typed("[string]", texts), "token_type": Typed("[i32]", types), "scores": scores}
-    return tiny_llama({f"tokenizer.ggml.{key}": value for key, value in changes.items()})
-
-
-@pytest.mark.parametrize(
-    ("data", "reason"),
-    [
-        (vocabulary(["<0x-1>"], [6]), 'token "<0x-1>" is no byte token'),
-        (vocabulary(["<0x-1>"], [1]), 'token "<0x-1>" is no byte token'),
-        (vocabulary(["<0x100>"], [6]), "is no byte token"),
-        (vocabulary(["<0x4>"], [6]), "is no byte token"),
-        (vocabulary(["a"], [6]), "is no byte token"),
-        (vocabulary(["<0x41>\n"], [6]), "is no byte token"),
-        (vocabulary(["a", "<0x0G>"], [1, 6]), "is no byte token"),
-        (vocabulary(["x" * 65_537], [1]), "token length 65537 exceeds maximum 65536"),
-        (
-            tiny_llama({"tokenizer.ggml.tokens": array_of(8, 1, struct.pack("<Q", 3 << 30) + b"x")}),
-            "string length 3221225472 exceeds maximum",
-        ),
-        (vocabulary(["a", "b"], [1]), "tokenizer.ggml.token_type must have a number for each of 2 tokens"),
-        (vocabulary(["a"], [1, 1]), "tokenizer.ggml.token_type must have a number for each of 1 tokens"),
-    ],
-)
-def test_abused_vocabulary(data: bytes, reason: str) -> None:
-    """X-29."""
-    error = refusal(data)
-    assert reason in error.reason
-    assert error.status == 400
-
-
-def test_a_vocabulary_beyond_four_million_is_refused_before_it_is_walked() -> None:
-    n = 4 * MIB + 1
-    data = gguf_file({"tokenizer.ggml.tokens": array_of(8, n, bytes(8 * n))})
-    assert "vocabulary of 4194305 tokens" in refusal(data).reason
-
-
-def test_byte_tokens_and_long_tokens_of_real_vocabularies_pass() -> None:
-    data = vocabulary(
-        ["<0xaF>", "x" * 65_536, "<0x", "0x41>", "\udcff".encode("utf-8", "surrogateescape")], [6, 1, 1, 1, 1]
-    )
-    check_model(read_header(data), data)
-
-
-def test_version_1_may_be_read_but_not_run() -> None:
-    data = gguf_file(llama_metadata(), llama_tensors(), version=1)
-    assert refusal(data).reason == "unsupported GGUF version: 1"
-
-
-# --- anything at all ---
-
 NUMBERS = st.integers(-(1 << 63), (1 << 64) - 1)
+
+
 SCALARS = st.booleans() | NUMBERS | st.floats(width=32, allow_nan=False) | st.text(max_size=20)
+
+
 ARRAYS = st.lists(st.integers(0, (1 << 32) - 1), max_size=20) | st.lists(st.text(max_size=100), max_size=600)
 
 
@@ -823,17 +446,3 @@ def test_ten_thousand_injured_files_give_only_clean_errors() -> None:
         else:
             outcomes["read"] += 1
     assert min(outcomes.values()) > 500
-
-
-@pytest.mark.parametrize(
-    ("changes", "size"),
-    [
-        ({}, 260),
-        ({"llama.vocab_size": None}, 260),
-        ({"llama.vocab_size": 300}, 260),
-        ({"tokenizer.ggml.tokens": None}, 260),
-    ],
-)
-def test_a_vocabulary_is_as_large_as_its_list_says(changes: dict[str, Any], size: int) -> None:
-    # most families have no `vocab_size`, and where it is larger than the list it is padding
-    assert read_header(tiny_llama(changes)).vocabulary == size
