@@ -72,6 +72,35 @@ def test_main_memory(
         assert memory == Memory(total_kib * KIB, available_kib * KIB)
 
 
+def test_in_a_container_files_that_were_read_are_no_memory_in_use(tmp_path: Path) -> None:
+    """The kernel takes their pages back: a model that was just pulled does not stand in its own way."""
+    (tmp_path / "meminfo").write_text(MEMINFO)
+    (tmp_path / "memory.max").write_text(f"{8000 * KIB}\n")
+    (tmp_path / "memory.current").write_text(f"{7900 * KIB}\n")
+    (tmp_path / "memory.stat").write_text(f"anon {500 * KIB}\ninactive_file {6000 * KIB}\nactive_file {1000 * KIB}\n")
+    assert read_memory(tmp_path / "meminfo", tmp_path) == Memory(8000 * KIB, 7100 * KIB)
+
+
+@pytest.mark.parametrize(
+    ("quota", "cores"),
+    [
+        pytest.param("200000 100000", 2, id="two cores' worth"),
+        pytest.param("150000 100000", 1, id="a part of a core is none"),
+        pytest.param("20000 100000", 1, id="less than one"),
+        pytest.param("max 100000", 4, id="no limit"),
+        pytest.param("nonsense", 4, id="not to be read"),
+        pytest.param(None, 4, id="no control group"),
+    ],
+)
+def test_cores_that_a_container_may_use(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, quota: str | None, cores: int
+) -> None:
+    monkeypatch.setattr("os.sched_getaffinity", lambda _: range(4), raising=False)
+    if quota is not None:
+        (tmp_path / "cpu.max").write_text(quota + "\n")
+    assert physical_cores(tmp_path, tmp_path) == cores
+
+
 def test_this_machine() -> None:
     memory = read_memory()
     assert 0 < memory.available_bytes <= memory.total_bytes
@@ -97,7 +126,7 @@ def test_processor_cores(
         topology.mkdir(parents=True)
         if text is not None:
             (topology / "thread_siblings_list").write_text(text + "\n")
-    assert physical_cores(tmp_path) == cores
+    assert physical_cores(tmp_path, tmp_path) == cores
 
 
 MIB = 2**20

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import os
 import sys
 from collections.abc import Callable
 from dataclasses import replace
@@ -53,6 +55,12 @@ def test_r34_what_our_engines_use_is_not_free() -> None:
     assert machine.system == sys.platform
 
 
+def test_a_process_that_may_use_some_cores_only_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert effects().machine(MemoryUse()).is_confined == (len(os.sched_getaffinity(0)) < (os.cpu_count() or 1))
+    monkeypatch.setattr(os, "cpu_count", lambda: 1000)
+    assert effects().machine(MemoryUse()).is_confined
+
+
 # --- measuring before a load ---
 
 
@@ -88,6 +96,25 @@ class Ended:
         pass
 
 
+async def test_a_prompt_that_cannot_be_saved_leaves_no_process_behind() -> None:
+    """Whatever goes wrong: nobody else would end it before the server does."""
+    ended: list[str] = []
+
+    class Last(Ended):
+        async def stop(self) -> None:
+            ended.append("stopped")
+
+    class Broken(PromptCache):
+        async def save_all(self, *args: object) -> None:
+            raise MemoryError
+
+    local = effects()
+    local.prompts = Broken(Prefixes(Path("/models"), 0))
+    with pytest.raises(MemoryError):
+        await local.stop(cast(Engine, Last()), (), 0)
+    assert ended == ["stopped"]
+
+
 async def end(local: LocalEffects) -> None:
     await local.stop(cast(Engine, Ended()), (), 0)
 
@@ -99,6 +126,57 @@ async def test_before_a_load_the_cards_are_asked_again(probes: Callable[..., Car
     assert local.measures
     await local.measure(MemoryUse())
     assert local.gpus[0].free_bytes == 11 * GIB
+
+
+@pytest.mark.parametrize("driver", [True, False])
+async def test_whoever_comes_before_the_cards_are_known_waits_for_them(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, driver: bool
+) -> None:
+    """Right behind the start of a server. Where there is no driver, nobody waits for a look at nothing."""
+    answer = asyncio.Event()
+
+    async def probe(*args: object, **more: object) -> tuple[Gpu, ...]:
+        await answer.wait()
+        return (GPU,) if driver else ()
+
+    monkeypatch.setattr(llamero.scheduler.effects, "probe_gpus", probe)
+    monkeypatch.setattr(llamero.scheduler.effects, "GPU_DRIVERS", (str(tmp_path if driver else tmp_path / "none"),))
+    monkeypatch.setattr(sys, "platform", "linux")
+    local = effects()
+    looking = asyncio.create_task(local.find_gpus())
+    await asyncio.sleep(0)
+    assert local.measures is driver
+    if driver:
+        measuring = asyncio.create_task(local.measure(MemoryUse()))
+        await asyncio.sleep(0)
+        assert not measuring.done()
+        answer.set()
+        await asyncio.wait_for(measuring, 1)
+        assert local.machine(MemoryUse()).gpus[0].free_bytes == GPU.free_bytes
+    answer.set()
+    await looking
+    assert local.measures is driver
+
+
+async def test_a_look_that_fails_keeps_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+    over = asyncio.Event()
+
+    async def probe(*args: object, **more: object) -> tuple[Gpu, ...]:
+        await over.wait()
+        raise OSError("no driver")
+
+    monkeypatch.setattr(llamero.scheduler.effects, "probe_gpus", probe)
+    monkeypatch.setattr(llamero.scheduler.effects, "GPU_DRIVERS", (os.sep,))
+    local = effects()
+    looking = asyncio.create_task(local.find_gpus())
+    await asyncio.sleep(0)
+    measuring = asyncio.create_task(local.measure(MemoryUse()))
+    await asyncio.sleep(0)
+    over.set()
+    with pytest.raises(OSError, match="no driver"):
+        await looking
+    await asyncio.wait_for(measuring, 1)
+    assert not local.measures
 
 
 async def test_while_an_engine_runs_what_it_uses_tells_enough(probes: Callable[..., Cards]) -> None:

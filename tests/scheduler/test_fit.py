@@ -62,8 +62,8 @@ def test_larger_levels_take_more_memory_and_are_slower() -> None:
 
 def test_on_a_cpu_it_fits_or_it_does_not() -> None:
     need = judged(CPU)[0].memory_bytes
-    # the plan itself adapts a little to the memory that there is: hence the margins
-    for available, fits in ((need * 2, "yes"), (need // 2, "no")):
+    # the plan itself adapts to the memory that there is, and old prompts are most of what a tiny model takes
+    for available, fits in ((need * 2, "yes"), (need // 16, "no")):
         first = judged(replace(CPU, ram_available_bytes=available))[0]
         assert first.fits == fits
         assert (first.speed is None) == (fits == "no")

@@ -184,6 +184,47 @@ async def test_r74_batch_requests_wait_behind_interactive_ones_but_not_for_ever(
         assert batch.holds
 
 
+@pytest.mark.parametrize(
+    "wishes", [{"name": "b"}, {"name": "a", "num_ctx": 8192}], ids=["another model", "other settings"]
+)
+async def test_people_who_overlap_do_not_keep_a_model_for_ever(
+    wishes: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Somebody waits for the room: for half a minute others go past him, then they stand behind him."""
+    now_s = time.monotonic()
+    monkeypatch.setattr("llamero.scheduler.loop.time.monotonic", lambda: now_s)
+    async with opened(max_loaded=1) as world:
+        using = await world.ask("a", slots=2, claim=Claim(party="first"))
+        waiting = await world.ask(**wishes, slots=2, claim=Claim(party="second"))
+        for _ in range(3):  # each comes before the one before him has gone
+            now_s += 9
+            using, before = await world.ask("a", slots=2, claim=Claim(party="new")), using
+            assert using.holds
+            await world.leave(before)
+        assert waiting.waits
+        now_s += 9
+        late = await world.ask("a", slots=2, claim=Claim(party="newer"))
+        assert late.waits
+        await world.leave(using)
+        assert waiting.holds
+        await world.leave(waiting)
+        assert late.holds
+
+
+async def test_whoever_gives_up_leaves_the_way_to_those_behind_him(monkeypatch: pytest.MonkeyPatch) -> None:
+    now_s = time.monotonic()
+    monkeypatch.setattr("llamero.scheduler.loop.time.monotonic", lambda: now_s)
+    async with opened(max_loaded=1) as world:
+        using = await world.ask("a", slots=2)
+        waiting = await world.ask("b")
+        now_s += 31
+        late = await world.ask("a", slots=2)
+        assert late.waits
+        await world.hang_up(waiting)
+        assert late.holds
+        await world.leave(using, late)
+
+
 async def test_a_busy_key_leaves_every_other_turn_to_another() -> None:
     async with opened() as world:
         running = await world.ask("a", claim=Claim(party="many"))
@@ -1074,7 +1115,7 @@ async def test_r32_the_first_model_is_measured_against_main_memory_only(
         if not fits:
             assert isinstance(client.error, OutOfMemory)
             assert client.error.status == 500
-            assert text(client) == "model requires more system memory (65.5 GiB) than is available (64.0 GiB)"
+            assert text(client) == "model requires more system memory (65.0 GiB) than is available (64.0 GiB)"
             assert world.log == []
         else:
             assert world.log == ["start a"]

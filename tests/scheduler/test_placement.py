@@ -139,6 +139,25 @@ def test_r36_one_card_is_all_that_the_engine_sees() -> None:
 
 
 @pytest.mark.parametrize(
+    ("weights_gib", "gpus", "windows", "cards"),
+    [
+        pytest.param(5.6, (10, 10), 2, "CUDA0", id="as many windows as there is room for on one card"),
+        pytest.param(5.6, (10,), 2, "CUDA0", id="the same beside none"),
+        pytest.param(5.6, (10, 24), 5, "CUDA1", id="on the better card"),
+        pytest.param(12, (10, 10), 4, "CUDA0 CUDA1", id="what fits none has all of them"),
+    ],
+)
+def test_automatic_slots_never_send_a_model_to_more_cards(
+    weights_gib: float, gpus: tuple[float, ...], windows: int, cards: str
+) -> None:
+    """A window of this model takes half a GiB; the second bound is half of the weights (scheduler §9.5)."""
+    model = replace(LLAMA, size_bytes=int(weights_gib * GIB), kv_heads_min=8, shape=Shape(kv=64 * 1024))
+    wanted = planned(*(card(f"CUDA{n}", size) for n, size in enumerate(gpus)), model=model, defaults=Defaults())
+    assert wanted.plan.pool_tokens == windows * 4096
+    assert names(wanted) == cards
+
+
+@pytest.mark.parametrize(
     "how", [{"defaults": Defaults(slots=1, spread=True)}, {"model": replace(LLAMA, size_bytes=99 * GIB)}]
 )
 def test_r37_several_cards_are_split_by_the_engine(how: dict[str, Any]) -> None:

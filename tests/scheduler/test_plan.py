@@ -317,6 +317,19 @@ def test_with_adapters_there_is_no_cache_of_old_prompts() -> None:
     assert wanted(ADAPTED).plan.cache_ram_mib == wanted(lent(A)).plan.cache_ram_mib == 0
 
 
+def test_keys_have_no_cache_of_old_prompts_in_common() -> None:
+    """partly X-101: what was loaded before there were keys is loaded again; never the other way round."""
+    common, apart = (
+        want(LLAMA, merge_options(), None, CPU, Defaults(), keeps_prompts=keeps_prompts)
+        for keeps_prompts in (True, False)
+    )
+    assert common.plan.cache_ram_mib > 0 == apart.plan.cache_ram_mib
+    assert common.estimate_bytes > apart.estimate_bytes
+    assert must_reload(common, apart)
+    assert not must_reload(apart, common)
+    assert not must_reload(apart, apart)
+
+
 # --- memory ---
 
 
@@ -372,6 +385,25 @@ def test_what_may_be_loaded_now(
 ) -> None:
     plan = wanted(facts("m", size_gib=size_gib, layers=32), machine, num_ctx=4096, **options)
     assert fits(plan, machine, others_loaded=others) is expected
+
+
+@pytest.mark.parametrize(
+    ("size_gib", "machine", "keeps", "fits_in"),
+    [
+        pytest.param(7.4, CPU, True, True, id="there is room for both"),
+        pytest.param(7.7, CPU, False, True, id="there is room for the model"),
+        pytest.param(8.1, CPU, False, False, id="there is room for neither"),
+        pytest.param(8.1, GPU, True, True, id="on a GPU main memory is not what is short"),
+    ],
+)
+def test_nobody_is_refused_for_want_of_room_for_old_prompts(
+    size_gib: float, machine: Machine, keeps: bool, fits_in: bool
+) -> None:
+    """They are only good to have (scheduler §8.3, §10.1)."""
+    plan = wanted(facts("m", size_gib=size_gib), machine)
+    assert (plan.plan.cache_ram_mib > 0) is keeps
+    assert fits(plan, machine, others_loaded=False) is fits_in
+    assert not must_reload(plan, wanted(facts("m", size_gib=size_gib), replace(machine, ram_available_bytes=0)))
 
 
 def test_a_refusal_names_both_figures() -> None:
@@ -450,6 +482,22 @@ def test_threads_for_the_cores_that_are_left(
 ) -> None:
     machine = replace(CPU, cores=cores, busy_cores=busy)
     assert wanted(machine=machine, **options).plan.threads == threads
+
+
+@pytest.mark.parametrize(
+    ("gpus", "busy", "threads"),
+    [
+        pytest.param((), (0.0, 0.0), 4, id="a thread for each of ours"),
+        pytest.param((), (1.0, 1.0), 3, id="that is left"),
+        pytest.param((CARD,), (1.0, 1.0), 4, id="with a GPU it hardly matters who else is busy"),
+    ],
+)
+def test_the_engine_is_told_of_cores_that_are_not_ours(
+    gpus: tuple[Gpu, ...], busy: tuple[float, float], threads: int
+) -> None:
+    """In a container that has 4 of 64 it would start 64 threads, which wait for one another."""
+    machine = replace(CPU, cores=4, is_confined=True, gpus=gpus, busy_cores=busy)
+    assert wanted(machine=machine).plan.threads == threads
 
 
 @pytest.mark.parametrize(

@@ -23,9 +23,9 @@ LARGE: dict[str, Any] = {**SMOLLM2, "token_bytes": 128 * 1024, "weights_bytes": 
 @pytest.mark.parametrize(
     ("model", "changes", "slots", "windows"),
     [
-        pytest.param(SMOLLM2, {}, 4, 1, id="a small model: what 96 MiB hold"),
-        pytest.param(SMOLLM2, {"cores": 6}, 6, 1, id="a slot for each core"),
-        pytest.param(SMOLLM2, {"cores": 64}, 8, 1, id="eight at most"),
+        pytest.param(SMOLLM2, {}, 4, 3, id="a small model: what 288 MiB hold"),
+        pytest.param(SMOLLM2, {"cores": 6}, 6, 3, id="a slot for each core"),
+        pytest.param(SMOLLM2, {"cores": 64}, 8, 3, id="eight at most"),
         pytest.param(SMOLLM2, {"ctx_tokens": 512}, 4, 4, id="no more windows than slots"),
         pytest.param(SMOLLM2, {"ctx_tokens": 32_768}, 4, 1, id="one window always"),
         pytest.param(SMOLLM2, {"free_bytes": 400 * MIB}, 4, 1, id="a quarter of the memory left"),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from llamero.durations import SECOND
@@ -55,6 +57,13 @@ def test_a_model_that_has_answered_is_as_fast_as_its_best_answer() -> None:
     for tokens, seconds in ((100, 2.0), (100, 1.0), (100, 4.0), (MIN_TOKENS - 1, 0.001), (MIN_TOKENS, 0.0)):
         speeds.learn("sha256:a", small, answered(tokens, seconds))
     assert speeds.of("sha256:a", small, GIB) == Speed(100.0, "measured")
+
+
+def test_guessed_tokens_do_not_make_a_model_faster() -> None:
+    """Half of an answer that quoted its prompt was guessed."""
+    speeds, small = Speeds(), header()
+    speeds.learn("sha256:a", small, replace(answered(100, 1.0), draft_tokens=60, accepted_tokens=50))
+    assert speeds.of("sha256:a", small, GIB) == Speed(50.0, "measured")
 
 
 def test_another_one_is_slower_by_its_size() -> None:

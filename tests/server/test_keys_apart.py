@@ -21,6 +21,8 @@ from tests.server.keyed import Keyed, keyed_server, write_keys
 LIST = " ".join(f"Item {number} costs {3 * number} coins." for number in range(1, 30))
 WHOLE = 600
 """Fewer tokens than the list has in bytes, which are the parrot's tokens."""
+NEXT_TO_NOTHING = 16
+"""Tokens that all questions begin with."""
 TEMPLATE = "{{ range .Messages }}{{ .Role }}: {{ .Content }}\n{{ end }}"
 
 
@@ -35,11 +37,11 @@ def one_seat(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Keyed]:
         yield Keyed(server, folder)
 
 
-def cached_tokens(keyed: Keyed, key: str) -> int:
+def cached_tokens(keyed: Keyed, key: str, text: str = LIST) -> int:
     """Ask the one question. Returns how much of it had been read before."""
     body = {
         "model": "parrot",
-        "messages": [{"role": "user", "content": f"{LIST} How much is item 7?"}],
+        "messages": [{"role": "user", "content": f"{text} How much is item 7?"}],
         "stream": False,
         "timings": True,
         "options": {"temperature": 0, "num_predict": 10, "num_ctx": 4096},
@@ -73,6 +75,19 @@ def test_x101_no_key_learns_what_another_has_asked(one_seat: Keyed) -> None:
     assert len(unload(one_seat)) == 1
     assert cached_tokens(one_seat, "crowd") == 0
     assert len(unload(one_seat)) == 2
+
+
+def test_x101_nor_does_one_who_has_asked_something_else_before(one_seat: Keyed) -> None:
+    """partly X-101: the slot holds a text of its own then, and is gone on from. An engine with old prompts in memory
+    would look for one that is more alike, whoever's it was.
+    """
+    unload(one_seat)
+    secret_text = LIST.replace("coins", "pearls")
+    assert cached_tokens(one_seat, "alice", secret_text) < NEXT_TO_NOTHING
+    assert cached_tokens(one_seat, "bob", secret_text[::-1]) < NEXT_TO_NOTHING
+    assert cached_tokens(one_seat, "bob", secret_text) < NEXT_TO_NOTHING, "alice has asked this"
+    unload(one_seat)
+    assert one_seat.call("root", "DELETE", "/api/llamero/cache").status == 200
 
 
 # --- kept responses ------------------------------------------------------------------------------------------------

@@ -108,6 +108,7 @@ def test_two_conversations_in_turns_each_keep_their_prompt(loaded: Server) -> No
         assert cached > 150
 
 
+@pytest.mark.heavy
 def test_a_seeds_text_does_not_depend_on_what_other_slots_hold(loaded: Server) -> None:
     """Partly R-76: also in a cache that is shared."""
 
@@ -120,6 +121,23 @@ def test_a_seeds_text_does_not_depend_on_what_other_slots_hold(loaded: Server) -
         texts.add(seeded())
         answer(loaded, between, options={"num_predict": 20})
     assert len(texts) == 1
+
+
+@pytest.mark.heavy
+def test_several_answers_are_the_texts_of_their_seeds_where_nothing_is_computed_together(
+    start_server: StartServer,
+) -> None:
+    """Side by side they are not: a batch sums in another order, and what is drawn soon differs."""
+    server = start_server(OLLAMA_NUM_PARALLEL="1")
+
+    def choices(seed: int, n: int = 1) -> list[str]:
+        said = {"messages": [{"role": "user", "content": "Tell a story."}], "temperature": 0.8, "max_tokens": 40}
+        reply = server.post("/v1/chat/completions", {"model": M, **said, "seed": seed, "n": n}).json()
+        return [each["message"]["content"] for each in reply["choices"]]
+
+    alone = [text for seed in (7, 8, 9) for text in choices(seed)]
+    assert choices(7, n=3) == alone
+    assert len(set(alone)) == 3
 
 
 def test_r74_batch_requests_give_way(start_server: StartServer) -> None:

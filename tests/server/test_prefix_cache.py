@@ -148,7 +148,7 @@ def test_files_are_for_us_alone_and_tell_no_text(server: Server) -> None:
     assert stat.S_IMODE(file.parent.stat().st_mode) == 0o700
     assert "coins" not in server.log.read_text()
     assert sorted(path.name for path in file.parent.iterdir()) == sorted([file.name, "engines", "index.sqlite"])
-    assert list((file.parent / "engines").iterdir()) == []
+    server.wait_until(lambda: list((file.parent / "engines").iterdir()) == [])
 
 
 def cut(path: Path) -> None:
@@ -185,6 +185,15 @@ def test_seeded_sampling_is_neither_quickened_nor_changed(server: Server) -> Non
     ask(server)
     unload(server)
     assert ask(server, options={"seed": 7, "temperature": 0.8})[1] == 0
+
+
+def test_a_conversation_does_not_pay_for_another_ones_seed(server: Server) -> None:
+    """A text that must come out the same each time empties all idle slots; what is worth it is saved before."""
+    answer, _ = ask(server)
+    ask(server, "go", {"role": "user", "content": "Hi"}, options={"seed": 7, "temperature": 0.8})
+    again, cached = follow(server, "go", answer)
+    assert again == answer
+    assert cached > WHOLE
 
 
 def test_it_can_be_switched_off(tmp_path: Path) -> None:

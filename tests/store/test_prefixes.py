@@ -107,6 +107,15 @@ def test_of_several_the_one_that_shares_most_is_found(cache: Cache) -> None:
     assert cache.found([*text(300), *text(1000, seed=1)]) == 768
 
 
+def test_of_several_that_share_as_much_the_one_that_is_read_the_quickest_is_found(cache: Cache) -> None:
+    """Conversations that began with the same words: what each went on with is of no use to another."""
+    cache.put([*text(300), *text(50, seed=1)], state_bytes=1000)
+    cache.put([*text(300), *text(900, seed=2)], state_bytes=9000)
+    match = cache.prefixes.find(ALICE, [*text(300), *text(100, seed=3)])
+    assert match is not None
+    assert (match.tokens, match.entry.tokens) == (256, 350)
+
+
 @pytest.mark.parametrize(
     "other",
     [

@@ -112,9 +112,19 @@ def read_memory(proc: Path = Path("/proc/meminfo"), cgroup: Path = Path("/sys/fs
     total, available = _host_memory(proc)
     limit = _number(cgroup / "memory.max")
     if limit is not None and limit < total:
-        used = _number(cgroup / "memory.current") or 0
+        used = (_number(cgroup / "memory.current") or 0) - _cached_bytes(cgroup / "memory.stat")
         total, available = limit, min(available, max(0, limit - used))
     return Memory(total, available)
+
+
+def _cached_bytes(stat: Path) -> int:
+    """Of what a control group uses, pages of files: a model that was just pulled fills it with them, and the kernel
+    takes them back when somebody needs memory (scheduler §8.3: free and reclaimable)."""
+    try:
+        rows = dict(line.split() for line in stat.read_text().splitlines())
+        return sum(int(rows.get(name, 0)) for name in ("inactive_file", "active_file"))
+    except (OSError, ValueError):
+        return 0
 
 
 def _host_memory(proc: Path) -> tuple[int, int]:
@@ -299,11 +309,20 @@ def _unfiltered_id(gpu: Gpu, env: Mapping[str, str]) -> str:
     return place
 
 
-def physical_cores(sys_cpu: Path = Path("/sys/devices/system/cpu")) -> int:
+def physical_cores(sys_cpu: Path = Path("/sys/devices/system/cpu"), cgroup: Path = Path("/sys/fs/cgroup")) -> int:
     """Cores that compute, hyper-threads not counted, within what this process may use."""
     usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     cores = {text for cpu in sys_cpu.glob("cpu[0-9]*") if (text := _siblings(cpu))}
-    return min(usable, len(cores)) if cores else usable
+    return max(1, int(min(usable, len(cores) or usable, core_quota(cgroup))))
+
+
+def core_quota(cgroup: Path = Path("/sys/fs/cgroup")) -> float:
+    """Cores' worth of time that the control group we run in may take, as `docker run --cpus` sets it."""
+    try:
+        quota, period = (cgroup / "cpu.max").read_text().split()
+        return int(quota) / int(period)
+    except (OSError, ValueError, ZeroDivisionError):  # `max` is not a number: no limit
+        return float("inf")
 
 
 def _siblings(cpu: Path) -> str:

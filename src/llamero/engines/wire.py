@@ -19,7 +19,16 @@ from typing import Any, Literal, TypeVar
 import aiohttp
 import msgspec
 
-from ..errors import AnswerUnreadable, ContextTooLong, EngineDied, EngineError, EngineGone, EngineSlow, RanOutOfMemory
+from ..errors import (
+    AnswerUnreadable,
+    ContextTooLong,
+    EngineDied,
+    EngineError,
+    EngineGone,
+    EngineSlow,
+    RanOutOfMemory,
+    TemplateStuck,
+)
 from ..messages import Done, Event, Logprob, Text, Thinking, Usage, Vector
 from . import Engine
 from .events import (
@@ -72,6 +81,9 @@ UNTOLD_ENDS = 2
 """Tokens without an entry that nobody misses: what ends an answer has no text."""
 TOO_LONG = "the request took longer than LLAMERO_REQUEST_TIMEOUT allows"
 
+TEMPLATE_S = 10.0
+"""In which a prompt must be rendered: templates take milliseconds, and one that takes so long may never end."""
+
 TEARDOWN_S = 1.0
 """A killed process frees its memory first and its socket last: until then requests arrive that nobody will read."""
 
@@ -106,6 +118,7 @@ class Wire:
             read_bufsize=2**20,
             auto_decompress=False,
         )
+        self._renderings: set[asyncio.Task[str]] = set()
         self._media_marker = ""
         self._bos: tuple[int, str] | None = None
         self._texts: dict[int, str] = {}
@@ -128,8 +141,27 @@ class Wire:
     # --- one question, one answer ----------------------------------------------------------------------------------
 
     async def apply_template(self, body: dict[str, Any]) -> str:
-        """The prompt text that a chat body renders to."""
-        return (await self._ask("/apply-template", body, Prompt)).prompt
+        """The prompt text that a chat body renders to. TemplateStuck when that takes too long: see `rendering`."""
+        return await asyncio.shield(self.rendering(body))
+
+    def rendering(self, body: dict[str, Any]) -> asyncio.Task[str]:
+        """The same, begun at once. Nothing but the engine's end stops a template that is stuck (security §5), so it is
+        ended then, though nobody may be waiting any more."""
+        task = asyncio.create_task(self._render(body))
+        self._renderings.add(task)
+        task.add_done_callback(self._renderings.discard)
+        task.add_done_callback(lambda done: done.cancelled() or done.exception())
+        return task
+
+    async def _render(self, body: dict[str, Any]) -> str:
+        try:
+            async with asyncio.timeout(TEMPLATE_S):
+                return (await self._ask("/apply-template", body, Prompt)).prompt
+        except TimeoutError as error:
+            stuck = TemplateStuck(f"the model's chat template takes longer than {TEMPLATE_S:g} s on this conversation")
+            log.warning("engine ended pid=%d: %s", self._engine.pid, stuck)
+            await self._engine.stop()
+            raise stuck from error
 
     async def count_chat(self, body: dict[str, Any]) -> int:
         """Tokens of the prompt that a chat body makes, its pictures as well."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import sys
 import time
 from collections import Counter
@@ -11,7 +12,16 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from ..engines import Engine, MemoryUse, Progress
-from ..engines.devices import NO_RULES, PROBE_TIMEOUT_S, Gpu, GpuRules, physical_cores, probe_gpus, read_memory
+from ..engines.devices import (
+    NO_RULES,
+    PROBE_TIMEOUT_S,
+    Gpu,
+    GpuRules,
+    core_quota,
+    physical_cores,
+    probe_gpus,
+    read_memory,
+)
 from ..engines.llamacpp import LlamaCppSettings
 from ..engines.native import NativeEngines
 from ..engines.neighbours import Neighbours
@@ -31,6 +41,9 @@ UNLIMITED = 1 << 62
 HINDERED = 0.3
 """Of the time in which a thread of an engine wants to run, waiting for a core: alone it is a tenth, beside one busy
 process per core it is a half."""
+
+GPU_DRIVERS = ("/dev/nvidiactl", "/dev/kfd", "/dev/dri", "/dev/dxg")
+"""Where Linux shows the driver of a GPU."""
 
 MEASURE_TIMEOUT_S = 3.0
 """Before a load: somebody waits."""
@@ -57,6 +70,8 @@ class LocalEffects:
         self._skip_ram_check = skip_ram_check
         self.gpus: tuple[Gpu, ...] = ()
         """As they were when they were last asked; none until `find_gpus`."""
+        self._looking: asyncio.Event | None = None
+        """Set when the first look at the GPUs is over; None where nobody has to wait for one."""
         self._gpu_rules = gpu_rules
         self._env = settings.env
         self._others: dict[str, int] = {}
@@ -64,6 +79,7 @@ class LocalEffects:
         self._returning: Counter[str] = Counter()
         """What engines had on each card that have ended since."""
         self._cores = physical_cores()
+        self._is_confined = _is_confined()
         self._engines: set[Engine] = set()
         self.neighbours = Neighbours(lambda: [engine.pid for engine in self._engines if engine.alive])
         self._waits = Waits()
@@ -94,8 +110,10 @@ class LocalEffects:
         return await self.start(wanted, progress)
 
     async def stop(self, engine: Engine, idle: Sequence[Slot], save_s: float) -> None:
-        await self.prompts.save_all(engine, idle, save_s)
-        await engine.stop()
+        try:
+            await self.prompts.save_all(engine, idle, save_s)
+        finally:  # whatever goes wrong with a prompt, no process is left behind
+            await engine.stop()
         self._engines.discard(engine)
         self._waits.forget(engine.pid)
         self._returning.update(dict(engine.memory.gpus))
@@ -125,26 +143,37 @@ class LocalEffects:
                 engine.crowd(False)
 
     async def find_gpus(self) -> None:
-        """Fill in `gpus`. Blocks nobody, takes seconds where there are many."""
-        self.gpus = await self._probe()
+        """Fill in `gpus`. Takes seconds where there are many; whoever wants to load meanwhile waits for them, where
+        there may be any: a model that came too early would stay on the CPU."""
+        self._looking = asyncio.Event() if _may_have_gpus() else None
+        try:
+            self.gpus = await self._probe()
+        finally:
+            if self._looking is not None:
+                self._looking.set()
+                self._looking = None
 
     @property
     def measures(self) -> bool:
         """Whether there is anything that only measuring tells. Apple's GPUs have what main memory has."""
-        return any(gpu.library != "Metal" for gpu in self.gpus)
+        return self._looking is not None or any(gpu.library != "Metal" for gpu in self.gpus)
 
     async def measure(self, used: MemoryUse) -> None:
         """Ask the cards what is free, given what our engines use now; old figures stay where they do not answer.
 
-        1. While one of our engines runs, what they use tells enough, unless one has just ended.
-        2. What that one had must come back first.
+        1. They are being looked for at this moment.
+        2. While one of our engines runs, what they use tells enough, unless one has just ended.
+        3. What that one had must come back first.
         """
+        if self._looking is not None:  # 1
+            await self._looking.wait()
+            return
         ours = dict(used.gpus)
-        if ours and not self._returning:  # 1
+        if ours and not self._returning:  # 2
             return
         until_s = time.monotonic() + RETURN_S
         while found := await self._probe(MEASURE_TIMEOUT_S):
-            if time.monotonic() >= until_s or all(self._is_back(gpu, ours) for gpu in found):  # 2
+            if time.monotonic() >= until_s or all(self._is_back(gpu, ours) for gpu in found):  # 3
                 break
             await asyncio.sleep(RETURN_PAUSE_S)
         else:
@@ -175,6 +204,7 @@ class LocalEffects:
             ram_available_bytes=UNLIMITED if self._skip_ram_check else memory.available_bytes,
             ram_total_bytes=memory.total_bytes,
             cores=self._cores,
+            is_confined=self._is_confined,
             busy_cores=self.neighbours.busy_cores,
             gpus=gpus,
             mapped_bytes=used.mapped_bytes,
@@ -186,3 +216,14 @@ class LocalEffects:
 
     def call_later(self, delay_s: float, call: Callable[[], None]) -> Callable[[], None]:
         return asyncio.get_running_loop().call_later(delay_s, call).cancel
+
+
+def _may_have_gpus() -> bool:
+    return sys.platform != "linux" or any(map(os.path.exists, GPU_DRIVERS))
+
+
+def _is_confined() -> bool:
+    """Whether we may use only some of the cores that there are, as in a container or by `taskset`."""
+    there_are = os.cpu_count() or 1
+    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else there_are
+    return min(usable, core_quota()) < there_are

@@ -35,6 +35,8 @@ T = TypeVar("T")
 
 STOPPING = "the server is stopping"
 
+MAKE_WAY_S = 30.0
+"""How long requests for an engine still go past somebody who waits for it to end."""
 SAVE_IDLE_S = 10.0
 """How long a slot is idle before it is saved: somebody who goes on sooner needs no file (scheduler §9.6)."""
 SAVE_FRESH_TOKENS = 512
@@ -233,13 +235,14 @@ class Scheduler:
 
     def _on_asked(self, ticket: Ticket) -> None:
         """1. The server stops: refuse.
-        2. A loaded engine that suits: lease it at once, or wait for one of its slots; the load queue is bypassed.
+        2. A loaded engine that suits: lease it at once, or wait for one of its slots; the load queue is bypassed. Not
+           when somebody has waited too long for that engine to go.
         3. The load queue is full: refuse. The request that the loader serves does not count.
         4. An engine that suits is being loaded: wait with those who wait for it.
         5. Otherwise queue for the loader.
         """
         runner = self._runners.get(ticket.wanted.plan.key)
-        if runner is not None and not runner.serves(ticket.wanted):
+        if runner is not None and (not runner.serves(ticket.wanted) or self._must_go(runner)):
             runner = None
         if self._closing:  # 1
             self._refuse(ticket, Busy(STOPPING))
@@ -446,14 +449,14 @@ class Scheduler:
                 continue
             if runner is not None:  # 4
                 ticket.wanted = plan.with_adapters_of(runner.wanted, ticket.wanted)
-                self._retire(runner)
+                self._retire(runner, ticket)
                 return
             if self._runners and ticket.wanted.wish.needs_all:  # 5
                 for other in list(self._runners.values()):
-                    self._retire(other)
+                    self._retire(other, ticket)
                 return
             if len(self._runners) >= self._limits.max_loaded():  # 6
-                self._retire_one()
+                self._retire_one(ticket)
                 return
             if self._effects.measures and not self._is_measured:  # 7
                 self._measure()
@@ -464,7 +467,7 @@ class Scheduler:
                 self._load(ticket)
                 return
             if self._runners:  # 8
-                self._retire_one()
+                self._retire_one(ticket)
                 return
             self._pending.serve(ticket)  # 9
             self._refuse(ticket, OutOfMemory(plan.too_large(ticket.wanted, machine)))
@@ -505,8 +508,9 @@ class Scheduler:
             error = LlameroError(f"loading failed: {error}")
         self._events.put_nowait(events.LoadFailed(runner, error))
 
-    def _retire_one(self) -> None:
+    def _retire_one(self, ticket: Ticket) -> None:
         if self._victim is not None and self._victim.keep_alive_ns == 0:
+            self._make_way(self._victim, ticket)
             return  # it is awaited, whoever else has become idle meanwhile
         candidates = [
             plan.Candidate(key, runner.wanted.plan.model, runner.keep_alive_ns, runner.refs > 0)
@@ -515,19 +519,37 @@ class Scheduler:
         victim = plan.choose_victim(candidates)
         if victim is not None:
             self._victim = self._runners[victim.key]
-            self._retire(self._victim)
+            self._retire(self._victim, ticket)
 
-    def _retire(self, runner: Runner) -> None:
+    def _retire(self, runner: Runner, ticket: Ticket | None = None) -> None:
         """Let an engine go: now when it is idle, else when its last lease ends. Running requests are never cut.
 
-        Only a request that comes later may bring a keep-alive with which the engine stays.
+        Only a request that comes later may bring a keep-alive with which the engine stays. `ticket` is whoever gets
+        the room.
         """
+        if ticket is not None:
+            self._make_way(runner, ticket)
         runner.keep_alive_ns = 0
         runner.expires_at_ns = self._effects.now_ns()
         for ticket in runner.waiting:
             ticket.keep_alive_ns = None
         if runner.state is State.READY and runner.refs == 0:
             self._stop(runner)
+
+    def _make_way(self, runner: Runner, ticket: Ticket) -> None:
+        if runner.makes_way_for is None or runner.makes_way_for not in self._pending:
+            runner.makes_way_for, runner.makes_way_since_s = ticket, time.monotonic()
+
+    def _must_go(self, runner: Runner) -> bool:
+        """Whether somebody has waited long enough for an engine to go: then he is next, and whoever wants that engine
+        comes behind him. People who always find it in use would keep it for ever."""
+        waits = runner.makes_way_for
+        if waits is None or waits not in self._pending:
+            return False
+        if time.monotonic() - runner.makes_way_since_s < MAKE_WAY_S:
+            return False
+        self._pending.put_back([waits])
+        return True
 
     def _stop(self, runner: Runner) -> None:
         self._drop_timer(runner)

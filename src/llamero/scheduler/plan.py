@@ -55,6 +55,8 @@ class Machine:
     ram_total_bytes: int
     cores: int = 1
     """Physical ones that we may use."""
+    is_confined: bool = False
+    """Whether there are more, which we may not use: the engine would start a thread for each of them."""
     busy_cores: tuple[float, float] = (0.0, 0.0)
     """Of them, what other programs use, at least and at most."""
     gpus: tuple[Gpu, ...] = ()
@@ -126,6 +128,8 @@ class Wish:
     """It did not fit on the GPU."""
     needs_all: bool = False
     """It did not fit beside others, and is tried for the last time."""
+    keeps_prompts: bool = True
+    """Whether the engine may keep old prompts in memory. It does not know whose they are, and gives them to anybody."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,9 +166,10 @@ def want(
     defaults: Defaults,
     *,
     tells_logprobs: bool = False,
+    keeps_prompts: bool = True,
 ) -> Wanted:
     """The plan for one request. `options` are the effective ones (defaults, model, request)."""
-    return _fulfil(Wish(facts, options, shift, defaults, tells_logprobs), machine)
+    return _fulfil(Wish(facts, options, shift, defaults, tells_logprobs, keeps_prompts=keeps_prompts), machine)
 
 
 def renewed(wanted: Wanted, machine: Machine) -> Wanted:
@@ -186,6 +191,10 @@ def _fulfil(wish: Wish, machine: Machine) -> Wanted:
     )
     warnings += [cards.warning] if cards.warning else []
     plan = _placed(plan, wish, cards, machine, warnings)  # 3
+    estimated = estimate(facts, plan)
+    if not cards.gpus and estimated.total_bytes > machine.ram_available_bytes:
+        # nobody is refused, and nobody has to go, for what is only good to have
+        plan, estimated = replace(plan, cache_ram_mib=0), replace(estimated, prompts=0)
     return Wanted(
         plan,
         wish,
@@ -194,7 +203,7 @@ def _fulfil(wish: Wish, machine: Machine) -> Wanted:
         auto_mmap=options["use_mmap"] is None,
         auto_gpu=options["num_gpu"] < 0,
         auto_threads=not options["num_thread"],
-        estimate_bytes=estimate(facts, plan).total_bytes,
+        estimate_bytes=estimated.total_bytes,
         predicted_bytes=predict(facts, plan),
         cards_free_bytes=cards.free_bytes,
         partial_offload=_is_partial(plan, facts),
@@ -225,7 +234,7 @@ def _bounded(wish: Wish, ctx: int, machine: Machine, warnings: list[str]) -> Loa
         reranking=facts.is_ranker,
         context_shift=_shift(facts, wish.shift),
         keep_tokens=max(0, min(ctx, options["num_keep"])),
-        cache_ram_mib=_cache_ram_mib(facts, machine),
+        cache_ram_mib=_cache_ram_mib(facts, machine) if wish.keeps_prompts else 0,
         chat_template=facts.chat_template,
         spare_template=facts.spare_template,
         image_tokens=MIN_IMAGE_TOKENS if facts.family in IMAGE_FAMILIES and facts.projectors else 0,
@@ -355,10 +364,21 @@ def _layout(wish: Wish, ctx: int, machine: Machine, warnings: list[str]) -> tupl
             ctx_tokens=ctx,
             token_bytes=token_bytes(facts, defaults.kv_type),
             weights_bytes=facts.size_bytes,
-            free_bytes=machine.gpu_free_bytes if all_on_gpus else machine.ram_available_bytes,
+            free_bytes=_free_gpu_bytes(wish, ctx, machine) if all_on_gpus else machine.ram_available_bytes,
             cores=slots.MAX_SLOTS if all_on_gpus else machine.cores,
         )
     return layout, _clamp_batch(batch, layout.pool_tokens or ctx * layout.slots, warnings) if batch else 0
+
+
+def _free_gpu_bytes(wish: Wish, ctx: int, machine: Machine) -> int:
+    """What is free where a model with a single window goes: no further window shall send it to more cards than one."""
+    window_bytes = int(ctx * token_bytes(wish.facts, wish.defaults.kv_type))
+    return placement.choose(
+        machine.gpus,
+        predicted_bytes=wish.facts.size_bytes + window_bytes,
+        main_gpu=wish.options["main_gpu"],
+        spread=wish.defaults.spread,
+    ).free_bytes
 
 
 def _clamp_batch(batch: int, most: int, warnings: list[str]) -> int:
@@ -386,6 +406,8 @@ def _clamp(name: str, value: int, least: int, most: int, warnings: list[str]) ->
 def _automatic_threads(machine: Machine) -> int:
     """A thread for each core that is left; 0: for all of them, as the engine would choose itself."""
     _, most = _left_cores(machine)
+    if machine.is_confined:
+        return round(machine.cores if machine.has_gpu else most)
     return round(most) if round(most) < machine.cores and not machine.has_gpu else 0
 
 
@@ -411,6 +433,8 @@ def must_reload(loaded: Wanted, wanted: Wanted) -> bool:
     if wanted.takes_any:
         return False
     have, need = loaded.plan, wanted.plan
+    if have.cache_ram_mib and not wanted.wish.keeps_prompts:
+        return True  # it was loaded before there were keys
     if set(need.extra_adapters) <= set(have.extra_adapters):
         need = replace(need, extra_adapters=have.extra_adapters)
     if loaded.auto_ctx and wanted.auto_ctx:

@@ -43,6 +43,9 @@ class Runner:
     waiting: Line[Ticket] = field(default_factory=Line)
     expires_at_ns: int | None = None
     """None until it was idle for the first time."""
+    makes_way_for: Ticket | None = None
+    """Who was first in the load queue when it was told to go as soon as nobody uses it."""
+    makes_way_since_s: float = 0.0
     progress: float = 0.0
     load_began_s: float = 0.0
     load_ended_s: float = 0.0

@@ -18,9 +18,9 @@ POOLING_SLOTS = 32
 
 MEMORY_SHARE = 0.25
 """Of what is left behind the weights."""
-QUICK_BYTES = 96 * 2**20
-"""The cache is zeroed at the start, and whoever waits for a small model would notice: 180 MiB more took 0.14 s
-(bench/README.md)."""
+QUICK_BYTES = 288 * 2**20
+"""The cache is zeroed at the start, and whoever waits for a small model notices: 180 MiB take 0.09 s (bench/README.md).
+With less there would be one window, and requests that do not say how long their answer may be would come one by one."""
 WEIGHTS_SHARE = 0.5
 """A cache of half the weights' bytes takes little beside reading them."""
 

@@ -38,9 +38,11 @@ class Speeds:
         self._bytes_per_s = 0.0
 
     def learn(self, digest: str, header: Gguf, usage: Usage) -> None:
-        if usage.predicted_tokens < MIN_TOKENS or usage.predicted_ns <= 0:
+        # a guess that was right cost no reading of its own, and another text will not be guessed as well
+        read_tokens = usage.predicted_tokens - usage.accepted_tokens
+        if read_tokens < MIN_TOKENS or usage.predicted_ns <= 0:
             return
-        per_s = usage.predicted_tokens * SECOND / usage.predicted_ns
+        per_s = read_tokens * SECOND / usage.predicted_ns
         if per_s > self._best.get(digest, 0.0):
             self._best[digest] = per_s
             self._bytes_per_s = max(self._bytes_per_s, per_s * token_read_bytes(header))

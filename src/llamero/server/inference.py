@@ -13,7 +13,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, 
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import replace
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any, Generic, NamedTuple, TypeVar
 
 from ..build.remote import is_allowed
 from ..chat import prompt
@@ -67,12 +67,26 @@ NO_DRAFTING = "the draft model cannot be used with this model, which answers wit
 NO_REMOTE = "ollama cloud is disabled: remote model is unavailable"
 
 
+class Told(NamedTuple, Generic[T]):
+    """What came of a request that generates nothing."""
+
+    value: T
+    warnings: tuple[str, ...]
+
+
 class Inference:
     """Answers requests; shared by all connections."""
 
     def __init__(
-        self, store: Store, scheduler: Scheduler, effects: LocalEffects, watch: Watch, settings: Settings
+        self,
+        store: Store,
+        scheduler: Scheduler,
+        effects: LocalEffects,
+        watch: Watch,
+        settings: Settings,
+        has_keys: Callable[[], bool],
     ) -> None:
+        """`has_keys`: whether there are API keys, whose prompts are not for one another."""
         self._store = store
         self._shelf = Shelf(store)
         self._scheduler = scheduler
@@ -81,6 +95,7 @@ class Inference:
         self._watch = watch
         self._remotes = settings.remotes
         self._defaults = Defaults.of(settings)
+        self._has_keys = has_keys
         self._keep_alive_ns = settings.keep_alive_ns
         self.speeds = Speeds()
         self.fullness = Fullness()
@@ -141,7 +156,7 @@ class Inference:
             async for step in steps:
                 yield step
 
-    async def count(self, request: ChatRequest) -> int:
+    async def count(self, request: ChatRequest) -> Told[int]:
         """Tokens of the prompt that a conversation makes; nothing is generated."""
         model = await self.model(request.model, f"model '{request.model}' not found")
         check_capabilities(request.model, model, "chat", ["tools"] if request.tools else [])
@@ -150,24 +165,25 @@ class Inference:
         conversation = prompt.assemble(model.system, model.messages, request.messages)
         job = self.job(model, request, time.monotonic_ns())
         async with self.lease(job, claims.visit()) as ready:
-            return await turn.count(conversation, request.tools, choice, think_of(request, model), ready)
+            tokens = await turn.count(conversation, request.tools, choice, think_of(request, model), ready)
+        return Told(tokens, job.warnings)
 
-    async def detokenize(self, request: Request, tokens: Sequence[int], field: str = "tokens") -> str:
+    async def detokenize(self, request: Request, tokens: Sequence[int], field: str = "tokens") -> Told[str]:
         """The text of tokens of the model that a request is for. Raises InvalidField for those that it has not."""
         model = await self.model(request.model, f"model '{request.model}' not found")
         turn.check_tokens(field, tokens, model)
         return await self._ask_vocabulary(model, request, lambda wire: wire.detokenize(tokens))
 
-    async def tokenize(self, request: Request, text: str, *, add_special: bool) -> list[int]:
+    async def tokenize(self, request: Request, text: str, *, add_special: bool) -> Told[list[int]]:
         """The tokens of a text; with `add_special`, with what the model puts around every text."""
         model = await self.model(request.model, f"model '{request.model}' not found")
         return await self._ask_vocabulary(model, request, lambda wire: wire.tokenize(text, add_special=add_special))
 
-    async def _ask_vocabulary(self, model: Model, request: Request, ask: Callable[[Wire], Awaitable[T]]) -> T:
+    async def _ask_vocabulary(self, model: Model, request: Request, ask: Callable[[Wire], Awaitable[T]]) -> Told[T]:
         """One question to an engine with a model's vocabulary: one that is loaded serves, however it was loaded."""
         job = self.job(model, request, time.monotonic_ns())
         job = replace(job, wanted=replace(job.wanted, takes_any=True))
-        return await self.once(job, lambda ready: ask(ready.wire), claims.visit())
+        return Told(await self.once(job, lambda ready: ask(ready.wire), claims.visit()), job.warnings)
 
     async def once(self, job: Job, work: Callable[[Ready], Awaitable[T]], claim: Claim) -> T:
         """What comes of `work` on a leased engine. One that had died unnoticed is replaced (scheduler R-08)."""
@@ -239,7 +255,15 @@ class Inference:
             options = merge_options(stored, asked)
         facts = replace(facts_of(model), extra_adapters=selection.extra)
         machine = self._effects.machine(MemoryUse())
-        wanted = want(facts, options, shift, machine, self._defaults, tells_logprobs=_tells_logprobs(request, options))
+        wanted = want(
+            facts,
+            options,
+            shift,
+            machine,
+            self._defaults,
+            tells_logprobs=_tells_logprobs(request, options),
+            keeps_prompts=not self._has_keys(),
+        )
         told = (*request.warnings, *unheard_wishes(request, model), *unknown, *wanted.warnings)
         warnings = (*told, *self._store.source_warnings(model))
         return Job(model, options, wanted, warnings, started_ns, selection, request.keep_alive_ns)

@@ -13,7 +13,7 @@ from ..engines import Engine, LoadPlan
 from ..errors import EngineError, EngineGone
 from ..scheduler.estimate import token_bytes
 from ..scheduler.facts import facts_of
-from ..scheduler.loop import SAVE_IDLE_S
+from ..scheduler.loop import SAVE_FRESH_TOKENS, SAVE_IDLE_S, UNLOAD_SAVE_S
 from ..scheduler.pool import Slot
 from ..scheduler.prompt_cache import MIN_GAIN_TOKENS, Holding, PromptCache
 from ..scheduler.runner import Lease
@@ -53,7 +53,12 @@ class Recall:
 
     async def clear_the_way(self) -> None:
         """For a text that must come out the same each time: where in the cache its prompt lies changes last bits, and
-        that depends on what idle slots hold. What runs beside it stays (scheduler R-76: one request at a time)."""
+        that depends on what idle slots hold. What runs beside it stays (scheduler R-76: one request at a time). What
+        would have been saved in some seconds is saved now: nobody's conversation shall pay for another one's seed."""
+        lease = self._lease
+        if lease.seat is not None and lease.engine.plan.pool_tokens:
+            long = [slot for slot in lease.runner.pool.idle if slot.fresh_tokens >= SAVE_FRESH_TOKENS]
+            await self._prompts.save_all(lease.engine, long, UNLOAD_SAVE_S)
         await self._empty(lambda slot: slot.turns > 0)
 
     async def make_way(self) -> None:

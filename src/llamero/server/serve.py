@@ -77,6 +77,7 @@ from .metrics import Metrics
 from .process import Process
 from .request_log import KeptRequests, NoRequestLog, RequestLog
 from .routes import Route, Routes
+from .signals import Signals
 from .tls import Files, Tls
 from .traces import open_traces
 from .transfers import Transfers
@@ -88,7 +89,7 @@ THREADS = reports.MAX_WORK + 32
 """For whatever touches the disk. asyncio's own number, some few, would be taken up by as many pulls."""
 
 
-def serve(settings: Settings) -> None:
+def serve(settings: Settings, signals: Signals) -> None:
     """Run until SIGINT or SIGTERM; SIGHUP reads certificates and keys again. LlameroError when it cannot start."""
     public_key = ensure_key_pair(settings.home)
     if public_key is not None:
@@ -106,7 +107,7 @@ def serve(settings: Settings) -> None:
         service.keys.log()
         service.tidy()
         _log_listeners(listeners, settings, service.guard)
-        process = Process(settings, service.app, listeners, tls, service.reload)
+        process = Process(settings, service.app, listeners, tls, service.reload, signals)
         service.connections = lambda: len(process.server_state.connections)
         service.is_stopping = lambda: process.should_exit
         process.run()
@@ -119,8 +120,8 @@ class Service:
     """Everything a server consists of, wired together."""
 
     def __init__(self, settings: Settings) -> None:
-        no_cloud = cloud.switched_off_by(settings)
-        self._settings = settings = replace(settings, no_cloud=no_cloud != "none")
+        self._no_cloud = cloud.switched_off_by(settings)
+        self._settings = settings = replace(settings, no_cloud=self._no_cloud != "none")
         self.reloads: list[Callable[[], None]] = []
         """What SIGHUP asks for."""
         self.connections: Callable[[], int] = lambda: 0
@@ -129,30 +130,9 @@ class Service:
         self._own_addresses = OwnAddresses()
         self._store = Store(settings.models, no_prune=settings.no_prune, go_template=settings.go_template)
         self._prefixes = Prefixes(settings.models, settings.prefix_cache_bytes)
-        self._effects = LocalEffects(
-            LlamaCppSettings(
-                env=settings.engine_env,
-                program=settings.llama_server,
-                load_timeout_s=settings.load_timeout_s,
-                request_timeout_s=settings.request_timeout_s,
-                minds_others=settings.minds_neighbours,
-            ),
-            NativeEngines(settings.home),
-            PromptCache(self._prefixes),
-            skip_ram_check=settings.skip_ram_check,
-            gpu_rules=GpuRules.of(settings),
-        )
-        limits = Limits(
-            max_loaded=lambda: max_loaded(settings.max_loaded_models, len(self._effects.gpus)),
-            max_queue=settings.max_queue,
-            max_waiting=settings.max_waiting,
-            keep_alive_ns=settings.keep_alive_ns,
-        )
-        self._observers = watch = Watch(Metrics(), open_traces(settings.traces_url))
-        counted = CountedEffects(
-            self._effects, watch.metrics, lambda: self._scheduler.snapshot(), lambda: self.is_stopping()
-        )
-        self._scheduler = Scheduler(counted, limits)
+        self._effects = _effects(settings, self._prefixes)
+        self._observers = Watch(Metrics(), open_traces(settings.traces_url))
+        self._scheduler = self._make_scheduler()
         self.keys = KeyStore(
             settings.api_key,
             settings.keys_file or settings.home / "llamero" / "keys",
@@ -160,7 +140,46 @@ class Service:
         )
         self.reloads.append(self.keys.reload)
         self._attempts = Attempts()
-        self.guard = Guard(
+        self.guard = self._make_guard()
+        self._inference = Inference(
+            self._store, self._scheduler, self._effects, self._observers, settings, lambda: self.keys.keys.required
+        )
+        self._transfers = Transfers(self._store, settings, self._is_own_listener)
+        self._responses = open_responses(settings.responses, settings.home)
+        self._background = Background(most_each=settings.max_concurrent_per_key)
+        self._readiness = Readiness(lambda: self.is_stopping())
+        self.routes = Routes(self._table(), (("/v1/messages", anthropic.ERRORS), ("/v1/", openai.SHARED_ERRORS)))
+        kept: RequestLog = KeptRequests(settings.host.url) if settings.keeps_requests else NoRequestLog()
+        self.app = App(
+            self.routes,
+            self.guard,
+            Audit(settings.home / "llamero" / "audit.log"),
+            self._observers,
+            kept,
+            admission=open_admission(settings.rate_limit, settings.max_concurrent_per_key),
+            startup=self._start,
+            shutdown=self._stop,
+        )
+
+    def _make_scheduler(self) -> Scheduler:
+        settings = self._settings
+        limits = Limits(
+            max_loaded=lambda: max_loaded(settings.max_loaded_models, len(self._effects.gpus)),
+            max_queue=settings.max_queue,
+            max_waiting=settings.max_waiting,
+            keep_alive_ns=settings.keep_alive_ns,
+        )
+        counted = CountedEffects(
+            self._effects,
+            self._observers.metrics,
+            lambda: self._scheduler.snapshot(),
+            lambda: self.is_stopping(),
+        )
+        return Scheduler(counted, limits)
+
+    def _make_guard(self) -> Guard:
+        settings = self._settings
+        return Guard(
             origins=settings.origins,
             allowed_hosts=settings.allowed_hosts,
             loopback_bind=all(host.is_loopback for host in settings.listen),
@@ -173,49 +192,37 @@ class Service:
             keys=lambda: self.keys.keys,
             attempts=self._attempts,
         )
-        self._inference = inference = Inference(self._store, self._scheduler, self._effects, watch, settings)
-        self._transfers = Transfers(self._store, settings, self._is_own_listener)
-        library = Library(self._store, self._scheduler, inference.fullness, self._transfers, settings)
+
+    def _table(self) -> list[Route]:
+        """Every route, in the order in which `/openapi.json` has them."""
+        settings, store, inference = self._settings, self._store, self._inference
+        library = Library(store, self._scheduler, inference.fullness, self._transfers, settings)
         network = Network(settings.home, settings.registry_env, is_own_listener=self._is_own_listener)
         pictures = RemotePictures(network) if settings.fetch_images else NoPictures()
-        table = native.routes(inference, library, self._transfers, settings, time.time_ns)
-        table += openai.routes(inference, self._store, settings, pictures, time.time_ns)
-        table += anthropic.routes(inference, settings, pictures)
-        self._responses = open_responses(settings.responses, settings.home)
-        self._background = Background(most_each=settings.max_concurrent_per_key)
-        table += responses.routes(inference, self._responses, settings, pictures, self._background, time.time_ns)
-        table += audio.routes(inference, settings)
-        table += ranking.routes(inference, settings)
-        table += tokens.routes(inference, settings)
-        table += transfers.routes(self._transfers)
-        table += housekeeping.routes(self._store, self._transfers)
-        table += archive.routes(self._store)
-        table += prompts.routes(self._prefixes)
-        table += fit.routes(
-            Fitting(self._store, self._scheduler, self._effects, self._transfers, inference.speeds, settings)
+        fitting = Fitting(store, self._scheduler, self._effects, self._transfers, inference.speeds, settings)
+        told = Health(
+            self._readiness, self._observers.metrics, self._scheduler, self._prefixes, lambda: self.connections()
         )
-        table += cloud.routes(settings.home, no_cloud)
-        table += recommendations.routes()
-        table += keyring.routes(self.keys, admin_loopback=settings.admin_loopback)
-        table += self._share_routes()
-        self._readiness = Readiness(lambda: self.is_stopping())
-        table += health.routes(
-            Health(self._readiness, watch.metrics, self._scheduler, self._prefixes, lambda: self.connections())
-        )
-        table.append(Route("GET", "/openapi.json", self._openapi, "This description", "admin"))
-        self.routes = Routes(table, (("/v1/messages", anthropic.ERRORS), ("/v1/", openai.ERRORS)))
-        audit = Audit(settings.home / "llamero" / "audit.log")
-        kept: RequestLog = KeptRequests(settings.host.url) if settings.keeps_requests else NoRequestLog()
-        self.app = App(
-            self.routes,
-            self.guard,
-            audit,
-            watch,
-            kept,
-            admission=open_admission(settings.rate_limit, settings.max_concurrent_per_key),
-            startup=self._start,
-            shutdown=self._stop,
-        )
+        return [
+            *native.routes(inference, library, self._transfers, settings, time.time_ns),
+            *openai.routes(inference, store, settings, pictures, time.time_ns),
+            *anthropic.routes(inference, settings, pictures),
+            *responses.routes(inference, self._responses, settings, pictures, self._background, time.time_ns),
+            *audio.routes(inference, settings),
+            *ranking.routes(inference, settings),
+            *tokens.routes(inference, settings),
+            *transfers.routes(self._transfers),
+            *housekeeping.routes(store, self._transfers),
+            *archive.routes(store),
+            *prompts.routes(self._prefixes),
+            *fit.routes(fitting),
+            *cloud.routes(settings.home, self._no_cloud),
+            *recommendations.routes(),
+            *keyring.routes(self.keys, admin_loopback=settings.admin_loopback),
+            *self._share_routes(),
+            *health.routes(told),
+            Route("GET", "/openapi.json", self._openapi, "This description", "admin"),
+        ]
 
     def reload(self) -> None:
         """Read again what may change while we run: each of `reloads`. One that fails keeps what it had, and is told."""
@@ -294,6 +301,23 @@ class Service:
         return Response(encode(openapi.document(self.routes)), media_type=JSON)
 
 
+def _effects(settings: Settings, prefixes: Prefixes) -> LocalEffects:
+    engine = LlamaCppSettings(
+        env=settings.engine_env,
+        program=settings.llama_server,
+        load_timeout_s=settings.load_timeout_s,
+        request_timeout_s=settings.request_timeout_s,
+        minds_others=settings.minds_neighbours,
+    )
+    return LocalEffects(
+        engine,
+        NativeEngines(settings.home),
+        PromptCache(prefixes),
+        skip_ram_check=settings.skip_ram_check,
+        gpu_rules=GpuRules.of(settings),
+    )
+
+
 def _log_start(settings: Settings) -> None:
     for warning in settings.warnings:
         log.warning(warning)
@@ -315,6 +339,10 @@ def _log_listeners(listeners: Sequence[Listener], settings: Settings, guard: Gua
     for each in listeners:
         if not each.host.is_loopback and (warning := guard.start_warning(each.shown)) is not None:
             log.warning(warning)
+        if (own := each.own_address) is not None and guard.shuts_out(own):
+            log.warning("LLAMERO_ALLOW_IPS does not list %s: nothing on this machine can use %s", own, each.shown)
+        if each.is_for_everybody and not guard.needs_key:
+            log.warning("every account of this machine may use %s: set SocketMode=0660 in its unit", each.shown)
 
 
 def _log_device(name: str, description: str, total_bytes: int, free_bytes: int) -> None:

@@ -38,7 +38,7 @@ class Summary:
 
 @dataclass(frozen=True, slots=True)
 class _Known:
-    stamp: tuple[int, int, int]
+    stamp: tuple[int, int, int, int]
     summary: Summary | None
     """None: broken, said so once."""
     needs: tuple[Digest, ...]
@@ -62,7 +62,7 @@ class Listing:
         return sorted(summaries, key=lambda each: (-(each.modified_ns // SECOND), each.name.display))
 
     def _look(self, entry: Entry) -> _Known:
-        stamp = (entry.modified_ns, entry.size_bytes, entry.inode)
+        stamp = (entry.modified_ns, entry.size_bytes, entry.inode, entry.changed_ns)
         known = self._known.get(entry.name)
         same = known is not None and known.stamp == stamp
         if known and same and known.summary and all(self._blobs.exists(digest) for digest in known.needs):

@@ -200,6 +200,8 @@ class Entry:
     modified_ns: int
     size_bytes: int
     inode: int
+    changed_ns: int
+    """Unlike the time of modification, nobody can set it back. On Windows it is the time of creation."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -242,7 +244,7 @@ class Manifests:
             except (InvalidName, OSError):
                 continue
             if stat.S_ISREG(status.st_mode):
-                yield Entry(name, path, status.st_mtime_ns, status.st_size, status.st_ino)
+                yield Entry(name, path, status.st_mtime_ns, status.st_size, status.st_ino, status.st_ctime_ns)
 
     def adopt(self, name: ModelName) -> ModelName:
         """The spelling under which this name is stored, or would be (store-registry §1.4).

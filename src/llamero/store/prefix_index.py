@@ -138,10 +138,11 @@ class Rows:
         return self._database.execute("SELECT 1 FROM entries WHERE identity = ?", (identity,)).fetchone() is not None
 
     def deepest(self, hashes: Sequence[bytes]) -> tuple[Entry, int] | None:
-        """The entry that shares most of these blocks, and how many: the one used last, where several do."""
+        """The entry that shares most of these blocks, and how many: the smallest, where several do, since the rest of
+        it would be read for nothing."""
         question = (
             f"SELECT {_COLUMNS}, depth FROM blocks JOIN entries ON number = entry WHERE hash = ? "
-            "ORDER BY used_ns DESC LIMIT 1"
+            "ORDER BY bytes, used_ns DESC LIMIT 1"
         )
         # what shares a block shares all before it, so that the last one known is found by halving
         found = None
