@@ -7,7 +7,18 @@ from pathlib import Path
 import pytest
 
 from llamero import durations
-from llamero.config import BY_NAME, SPECULATION, TABLE, Settings, describe, parse_host, parse_size
+from llamero.config import (
+    BY_NAME,
+    SPECULATION,
+    TABLE,
+    Settings,
+    Variable,
+    describe,
+    is_secret,
+    parse_host,
+    parse_size,
+    shown,
+)
 from llamero.errors import BadRequest
 
 
@@ -177,7 +188,39 @@ def test_the_start_log_shows_values_but_no_secret() -> None:
     assert "OLLAMA_API_KEY:[set]" in text
     assert "HTTPS_PROXY:http://[redacted]@proxy:1" in text
     assert "hunter2" not in text
+    assert "LLAMERO_MAX_CONCURRENT_PER_KEY:0" in text
+    assert "LLAMERO_TLS_KEY:/k" in describe({"LLAMERO_TLS_KEY": "/k"})
     assert ":pw" not in text
+
+
+SECRETS = {"OLLAMA_API_KEY", "HF_TOKEN"}
+"""Of all settings, those whose whole value is one."""
+
+
+@pytest.mark.parametrize("variable", TABLE, ids=lambda each: each.name)
+def test_of_every_setting_only_secrets_are_hidden(variable: Variable) -> None:
+    """A number of requests per key, or the place of a key, is none; a login is one wherever an address may have it."""
+    assert is_secret(variable.name) == (variable.name in SECRETS)
+    assert shown(variable, "") == ""
+    assert shown(variable, "4096") == ("[set]" if variable.name in SECRETS else "4096")
+    if variable.kind in ("text", "list", "host"):
+        for login in ("http://user:pw@", "http://user:p@pw@", "http://pw@", "user:pw@", "http://near,http://user:pw@"):
+            assert "pw" not in shown(variable, f"{login}box:1/v1")
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "seen"),
+    [
+        ("LLAMERO_MIRRORS", "hf.co=http://u:p@a|https://b", "hf.co=http://[redacted]@a|https://b"),
+        ("OLLAMA_HOST", "127.0.0.1:1,u:p@h:2", "127.0.0.1:1,[redacted]@h:2"),
+        ("LLAMERO_PRELOAD", "llama3:8b@sha256:abc,m", "llama3:8b@sha256:abc,m"),
+        ("LLAMERO_TLS_KEY", "/srv/a@b/tls.pem", "/srv/a@b/tls.pem"),
+        ("LLAMERO_API_KEYS_FILE", "a@b/keys", "a@b/keys"),
+        ("OLLAMA_BASE_URL", "http://h/p@x", "http://h/p@x"),
+    ],
+)
+def test_what_stays_of_an_address(name: str, text: str, seen: str) -> None:
+    assert shown(BY_NAME[name], text) == seen
 
 
 def test_mirrors_and_peers_are_base_urls_by_host() -> None:

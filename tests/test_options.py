@@ -62,6 +62,7 @@ def test_empty_stop_texts_are_left_out_and_named() -> None:
     """The engine would find them before the first word."""
     assert read_options({"stop": ["", "a", ""]}) == ({"stop": ["a"]}, ["option 'stop': an empty text has no effect"])
     assert read_options({"stop": []}) == ({"stop": []}, [])
+    assert read_options({"stop": [""]}) == ({}, ["option 'stop': an empty text has no effect"])
 
 
 @pytest.mark.parametrize("stops", [["x"] * 65, ["x" * 1025]])

@@ -20,7 +20,7 @@ It maps nothing to bytes: a dialect writes an error's text, the CLI prints it an
       TemplateError         500   (400 where the template itself is what was sent)
       EngineError           500   LoadFailed (with the log tail), OutOfMemory, TemplateRefused,
                                     EngineDied, EngineGone, RanOutOfMemory, EngineSlow,
-                                    AnswerUnreadable
+                                    TemplateStuck, AnswerUnreadable
       RegistryError         500   (502 towards clients of a proxy; `retryable`)
         RegistryAnswered    500   (with the status that the registry gave)
       ClientError           500   ServerRefused (no server there), ServerAnswered (with the status it gave)
@@ -264,6 +264,10 @@ class EngineGone(EngineDied):
 
 class EngineSlow(EngineError):
     """An answer took longer than it may."""
+
+
+class TemplateStuck(EngineSlow):
+    """A chat template did not come to its end with what it was given to render."""
 
 
 class AnswerUnreadable(EngineError):

@@ -92,8 +92,10 @@ def read_options(given: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
         elif value is not None:
             known[name] = _coerce(option, value)
             if name == "stop" and "" in known[name]:
-                known[name] = [text for text in known[name] if text]  # the engine would stop before the first word
                 warnings.append("option 'stop': an empty text has no effect")
+                known[name] = [text for text in known[name] if text]  # the engine would stop before the first word
+                if not known[name]:
+                    del known[name]  # nor does it take away the model's own
     return known, warnings
 
 

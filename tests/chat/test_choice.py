@@ -354,6 +354,7 @@ SHOTS = 'User: weather?\nAssistant: Sure. <tool_call>\n{"name": "weather"}\n'
 """Teaches the model to write the tag, and a call that is none."""
 
 
+@pytest.mark.heavy
 @pytest.mark.engine
 async def test_the_engine_keeps_to_both_constraints(smollm2_gguf: Path) -> None:
     """Partly C-43: forced, a call comes; free, what comes behind the tag is a call of the tool, with its arguments."""

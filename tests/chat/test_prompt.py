@@ -57,6 +57,18 @@ def test_dropped_system_messages_move_to_the_front(start: int, left: list[str]) 
     assert contents(prompt.kept(TALK, start)) == left
 
 
+@pytest.mark.parametrize(
+    ("start", "left"),
+    [
+        (1, ["asked", "1", "2", "rule", "3"]),
+        (2, ["asked", "1", "2", "rule", "3"]),
+        (3, ["asked", "rule", "3"]),
+    ],
+)
+def test_what_is_left_can_begin_with_words_of_the_user(start: int, left: list[str]) -> None:
+    assert contents(prompt.kept(TALK, start, from_user=True)) == left
+
+
 async def start_that_fits(lengths: list[int], limit: int) -> tuple[int, int]:
     """Where the conversation begins when message i costs `lengths[i]` tokens, and how often tokens were counted."""
     calls = 0

@@ -133,7 +133,7 @@ def test_values_become_what_the_environment_would_hold(line: str, name: str, tex
         ("origins = [1]", 'origins must be a list of texts, like ["a", "b"], not such a list'),
         (
             'host = ["h:1", "u:pw@h:66000"]',
-            'host must be an address like "127.0.0.1:11434", or a list of them, not "u:pw@h:66000"',
+            'host must be an address like "127.0.0.1:11434", or a list of them, not "h:66000"',
         ),
         ('models = "a\\nb"', "models must not hold control characters or line breaks"),
         ("api_key = true", "api_key must be a text in quotes, not true"),

@@ -103,6 +103,23 @@ NINE = """\
 {%- endfor %}"""
 """A list of calls behind its tag, and ids of nine characters, as Mistral's."""
 
+ASKED = (
+    """\
+{%- if messages | selectattr('role', 'equalto', 'user') | list | length == 0 %}{{ raise_exception('No question') }}
+{%- endif %}
+"""
+    + HERMES
+)
+"""It refuses a conversation without words of the user, as Qwen's newer ones."""
+
+ALTERNATING = """\
+{%- set told = messages | rejectattr('role', 'equalto', 'system') | list %}
+{%- for message in told %}
+{%- if (message.role == 'user') != (loop.index0 % 2 == 0) %}{{ raise_exception('Roles must alternate') }}{% endif -%}
+<{{ message.role }}>{{ message.content }}</{{ message.role }}>
+{%- endfor %}<assistant>"""
+"""Turn by turn, and the first one is the user's, as Gemma's and Mistral's."""
+
 STRICT = """\
 {%- for message in messages %}
 {%- if message.role == 'system' and not loop.first %}{{ raise_exception('System goes first') }}{% endif %}

@@ -7,6 +7,7 @@ from ipaddress import ip_address
 
 import pytest
 
+from llamero.server import addresses
 from llamero.server.addresses import MAX_AGE_S, Address, OwnAddresses, is_near, is_private, list_addresses, parse
 
 OWN = frozenset(ip_address(text) for text in ("::1", "198.51.100.7", "2001:db8:1:2::5"))
@@ -31,6 +32,25 @@ def test_an_address_is_read_in_its_plainest_form(text: str, address: str) -> Non
 )
 def test_what_only_some_programs_read_as_an_address_is_none(text: str) -> None:
     assert parse(text) is None
+
+
+@pytest.mark.parametrize(
+    ("text", "party"),
+    [
+        ("192.0.2.1", "192.0.2.1"),
+        ("::ffff:192.0.2.1", "192.0.2.1"),
+        ("::FFFF:c000:0201", "192.0.2.1"),
+        ("2001:db8:1:2::1", "2001:db8:1:2::/64"),
+        ("2001:db8:1:2:ffff:ffff:ffff:ffff", "2001:db8:1:2::/64"),
+        ("2001:DB8:1:2::1%eth0", "2001:db8:1:2::/64"),
+        ("2001:db8:1:3::1", "2001:db8:1:3::/64"),
+        ("::1", "::/64"),
+        ("", ""),
+        ("no address", "no address"),
+    ],
+)
+def test_an_ipv6_address_counts_for_its_network_and_an_ipv4_one_for_itself(text: str, party: str) -> None:
+    assert addresses.party(text) == party
 
 
 @pytest.mark.parametrize(

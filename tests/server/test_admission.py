@@ -75,15 +75,17 @@ def test_x55_a_keys_rate(keyed: Keyed) -> None:
     native = keyed.get("quick", "/api/tags")
     openai = keyed.post("quick", "/v1/chat/completions", BODY)
     anthropic = keyed.post("quick", "/v1/messages", BODY)
+    models = keyed.get("quick", "/v1/models", **{"anthropic-version": "2023-06-01"})
     share = keyed.get("quick", "/v2/_catalog")
-    for reply in (native, openai, anthropic, share):
+    for reply in (native, openai, anthropic, models, share):
         assert reply.status == 429
         assert 1100 < int(reply.headers["Retry-After"]) <= 1200
     assert native.json() == {"error": "too many requests: 3/h are allowed"}
     error = openai.json()["error"]
     assert (error["type"], error["code"]) == ("rate_limit_error", "rate_limit_exceeded")
-    assert anthropic.json()["error"]["type"] == "rate_limit_error"
-    assert anthropic.json()["request_id"] == anthropic.headers["request-id"]
+    for reply in (anthropic, models):
+        assert reply.json()["error"]["type"] == "rate_limit_error"
+        assert reply.json()["request_id"] == reply.headers["request-id"]
     assert share.json()["errors"][0]["code"] == "TOOMANYREQUESTS"
     assert keyed.get("quick", "/api/version").status == 200
     assert keyed.get("alice", "/api/tags").status == 200

@@ -266,6 +266,7 @@ def test_what_the_model_itself_stops_at_is_an_end(models: Models) -> None:
     assert (told.text, told.stop) == (TALE.partition(" lived")[0], ("end_turn", None))
 
 
+@pytest.mark.heavy
 def test_a_full_context_is_told_from_a_limit(server: Server, tiny_eyes: str) -> None:
     """A model that sees never forgets the beginning to go on."""
     full = both(server, tiny_eyes, max_tokens=4000, options={"num_ctx": 256})
@@ -673,7 +674,7 @@ ANIMAL = {
         "Jinja, thinking",
         "Jinja, a call that must come",
         "Go",
-        "Go, tools",
+        pytest.param("Go, tools", marks=pytest.mark.heavy),
         "Go, two runs",
         "Go, a budget",
         "Go, with the first token",

@@ -242,6 +242,24 @@ def test_an_encoding_that_nobody_knows(server: Server) -> None:
     error_of(reply)
 
 
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        ("POST", "/api/show"),
+        ("POST", "/api/generate"),
+        ("POST", f"/api/blobs/sha256:{'0' * 64}"),
+        ("DELETE", "/api/delete"),
+    ],
+)
+def test_native_routes_unpack_nothing(server: Server, method: str, path: str) -> None:
+    """Security §5: what says that it is packed is refused, and not read as if it were not."""
+    body = json.dumps({"model": "no-such-model"}).encode()
+    for coding in ("gzip", "zstd", "br", "GZIP, identity"):
+        reply = server.call(method, path, compressed(body, "gzip"), headers={"Content-Encoding": coding})
+        assert (reply.status, reply.error) == (415, "unsupported content encoding")
+    assert server.call(method, path, body, headers={"Content-Encoding": " Identity"}).status in (400, 404)
+
+
 # --- what an engine does ---------------------------------------------------------------------------------------------
 
 ASKED: dict[str, dict[str, Any]] = {

@@ -13,8 +13,9 @@ import pytest
 import uvicorn
 from starlette.requests import Request
 from starlette.types import Receive, Scope, Send
+from uvicorn.server import ServerState
 
-from llamero.server.connections import Connections, Limits
+from llamero.server.connections import Connection, Connections, Limits
 
 GET = b"GET /now HTTP/1.1\r\nHost: x\r\n\r\n"
 TIGHT = {"idle_s": 0.1, "head_s": 0.1, "body_grace_s": 0.1, "stall_s": 0.1}
@@ -373,6 +374,53 @@ async def test_more_connections_of_one_address_than_it_may_have_are_refused() ->
                 first.send(GET)
                 assert await first.reply() == (200, b"now")
             await until(lambda: len(connections) == 0)
+
+
+class Faraway(asyncio.Transport):
+    """The end of a connection from an address that no test can have; it keeps what it is sent."""
+
+    def __init__(self, address: str) -> None:
+        super().__init__({"peername": (address, 5)})
+        self.sent = b""
+        self.is_closed = False
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        self.sent += data
+
+    def close(self) -> None:
+        self.is_closed = True
+
+    def is_closing(self) -> bool:
+        return self.is_closed
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "alike"),
+    [
+        ("2001:db8:1:2::1", "2001:db8:1:2:ffff::9", True),
+        ("2001:db8:1:2::1", "2001:db8:1:3::1", False),
+        ("192.0.2.1", "::ffff:192.0.2.1", True),
+        ("192.0.2.1", "192.0.2.2", False),
+    ],
+)
+async def test_connections_of_one_ipv6_network_count_together(first: str, second: str, alike: bool) -> None:
+    connections = Connections(Limits(per_address=1), lambda address: False)
+    config = uvicorn.Config(App(), log_config=None)
+    config.load()
+
+    def connected(address: str) -> tuple[Connection, Faraway]:
+        connection, transport = connections.connection(config, ServerState(), {}), Faraway(address)
+        connection.connection_made(transport)
+        return connection, transport
+
+    before, kept = connected(first)
+    after, other = connected(second)
+    assert not kept.sent
+    assert other.sent.startswith(b"HTTP/1.1 429 ") is alike
+    for connection in (before, after):
+        connection.connection_lost(None)
+    assert len(connections) == 0
+    assert not connected(second)[1].sent, "who has left does not count"
 
 
 async def test_a_trusted_address_may_have_as_many_as_it_likes() -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,19 @@ from llamero.server.engine_chat import HERE
 from tests.fake_llama_server import install, read_record
 from tests.running import Reply, Server, running
 from tests.server.go_models import Answer, Models, function
-from tests.server.jinja_templates import FORMLESS, HARMONY, HERMES, LLAMA, NINE, OPENED, STRICT, THINKING, XML
+from tests.server.jinja_templates import (
+    ALTERNATING,
+    ASKED,
+    FORMLESS,
+    HARMONY,
+    HERMES,
+    LLAMA,
+    NINE,
+    OPENED,
+    STRICT,
+    THINKING,
+    XML,
+)
 
 ADD = function("add", a={"enum": [1]}, b={"enum": [22]}, required=["a", "b"])
 NAMED = {"type": "function", "function": {"name": "add"}}
@@ -178,15 +191,14 @@ FORMS = {
 
 @pytest.mark.parametrize(("jinja", "script", "before"), FORMS.values(), ids=FORMS)
 def test_n96_n97_calls_in_each_form(models: Models, jinja: str, script: str, before: str) -> None:
-    """N-96, N-97, T-83: the ids are the engine's; on Go templates they are ours (`test_go_templates`)."""
+    """N-96, N-97, T-83: the engine's ids become ours, as on Go templates (`test_go_templates`)."""
     model = saying(models, script, jinja)
     streamed = answered(models, model, tools=[ADD])
     assert streamed.parts == ("", before, [ONE])
     assert streamed.last["done_reason"] == "stop"
     (call,) = streamed.raw_calls
     assert set(call) == {"id", "function"}
-    assert isinstance(call["id"], str)
-    assert call["id"]
+    assert re.fullmatch(r"call_[a-z0-9]{8}", call["id"])
     assert call["function"]["index"] == 0
     whole = answered(models, model, tools=[ADD], stream=False)
     assert whole.parts == streamed.parts
@@ -460,3 +472,39 @@ def test_an_answer_that_breaks_off_behind_a_call_ends_there(scripted: Scripted) 
     answer = answered(scripted.models, model, tools=[ADD])
     assert answer.parts == ("", 'add{"a": ', [ONE])
     assert OUT_OF_FORM in answer.last["warnings"][0]
+
+
+def asks_for(number: int) -> list[dict[str, Any]]:
+    call = {"function": {"name": "add", "arguments": {"a": 1, "b": 22}}}
+    return [{"role": "assistant", "tool_calls": [call]}, {"role": "tool", "content": f"result {number:03} " + "." * 90}]
+
+
+def says(number: int) -> list[dict[str, Any]]:
+    content = f"turn {number:03} " + "." * 90
+    return [{"role": "user", "content": content}, {"role": "assistant", "content": content}]
+
+
+@pytest.mark.parametrize(
+    ("jinja", "messages", "tools"),
+    [
+        pytest.param(ASKED, [*HI, *itertools.chain(*map(asks_for, range(60)))], [ADD], id="calls without end"),
+        *(
+            pytest.param(
+                ALTERNATING, [*itertools.chain(*map(says, range(30 + more))), *HI], [], id=f"{30 + more} turns"
+            )
+            for more in (0, 1)
+        ),
+    ],
+)
+def test_a_shortened_conversation_begins_as_its_template_wants(
+    models: Models, jinja: str, messages: list[dict[str, Any]], tools: list[dict[str, Any]]
+) -> None:
+    """§2.9: the oldest messages go. Agents whose one question went with them would get an error for ever."""
+    model = saying(models, "The answer.", jinja)
+    shown = chat(models, model, messages, tools=tools, _debug_render_only=True).json()["_debug_info"]
+    answer = answered(models, model, messages, tools=tools)
+    assert answer.content == "The answer."
+    assert "oldest messages left out" in answer.last["warnings"][-1]
+    newest = messages[-1]["content"]
+    assert newest in shown["rendered_template"]
+    assert "000 " not in shown["rendered_template"]

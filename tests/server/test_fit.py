@@ -120,8 +120,15 @@ def test_names_that_are_none(server: Server) -> None:
 
 def test_without_a_registry_that_is_said(server: Server) -> None:
     status, text = error(server, "nobody-has-this")
-    assert status == 500
-    assert text.startswith("pull model manifest: ")
+    assert status == 502
+    assert text.startswith("model 'nobody-has-this:latest' is not here, and its registry cannot tell: pull model")
+    assert text.endswith(": connection refused")
+
+
+def test_a_registry_that_is_out_of_order_is_not_our_own_failure(server: Server, registry: ModelRegistry) -> None:
+    registry.answers["/v2/library/broken/manifests/latest"] = Answer(500, b"")
+    status, text = error(server, f"http://{registry.host}/library/broken")
+    assert (status, "its registry cannot tell" in text) == (502, True)
 
 
 @pytest.mark.heavy

@@ -423,6 +423,7 @@ def test_a_call_that_has_begun_must_fit_its_tool(
     assert {type(value) for value in arguments.values()} == {int}
 
 
+@pytest.mark.heavy
 def test_smollm2_is_held_to_the_schema_of_the_call_that_it_copies(models: Models) -> None:
     """What it has seen three times is wrong by the schema; the tool is not shown, or it would not call at all."""
     model = models.smollm(TAGGED.replace("{{ .Function }}\n", ""))

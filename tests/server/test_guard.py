@@ -621,7 +621,7 @@ def test_public_peers_are_served_where_the_operator_says_so(peer: str) -> None:
 
 def test_a_page_of_an_allowed_origin_can_read_why_it_is_refused() -> None:
     verdict = ask(guard(wide=True), peer="8.8.8.8", origin="http://localhost:3000")
-    assert verdict.headers == cors("http://localhost:3000")
+    assert verdict.headers == (*cors("http://localhost:3000"), ("Llamero-Warning", error_of(verdict)))
 
 
 @pytest.mark.parametrize(
@@ -647,7 +647,7 @@ def test_a_forwarded_request_may_use_models_but_not_manage_them(line: tuple[str,
         for role in ("admin", None):
             verdict = ask(to, line, peer=peer, role=role, method="POST", origin="http://localhost:3000")
             assert (verdict.allowed, verdict.status) == (False, 403)
-            assert verdict.headers == cors("http://localhost:3000")
+            assert verdict.headers == (*cors("http://localhost:3000"), ("Llamero-Warning", error_of(verdict)))
             assert "LLAMERO_TRUSTED_PROXIES" in error_of(verdict)
             assert "OLLAMA_API_KEY" in error_of(verdict)
 

@@ -303,6 +303,25 @@ def test_x54_only_listed_addresses_may_connect(peer: str | None, served: bool) -
     assert ask(guard(allow=allow), host="evil.test", peer="8.8.8.8").error is not None
 
 
+@pytest.mark.parametrize(
+    ("peer", "named"), [("127.0.0.1", "127.0.0.1"), ("::1", "::1"), ("::ffff:127.0.0.1", "127.0.0.1")]
+)
+def test_this_machine_is_told_what_to_add_to_a_list_that_leaves_it_out(peer: str, named: str) -> None:
+    to = guard(wide=True, allow="10.0.0.0/8")
+    verdict = ask(to, method="HEAD", peer=peer, role="none")
+    said = f"LLAMERO_ALLOW_IPS does not list {named}; add it and start the server again"
+    assert said in str(verdict.error)
+    assert verdict.headers == (("Llamero-Warning", str(verdict.error)),), "the reply to a HEAD has no body"
+    assert to.shuts_out(peer)
+    assert not guard(wide=True, allow=f"10.0.0.0/8 {named}").shuts_out(peer)
+    assert not guard(wide=True).shuts_out(peer)
+
+
+def test_no_other_address_is_named_for_it_may_be_a_proxys() -> None:
+    verdict = ask(guard(wide=True, allow="10.0.0.0/8"), peer="192.168.1.5")
+    assert str(verdict.error) == "forbidden: this address may not connect: LLAMERO_ALLOW_IPS does not list it"
+
+
 @pytest.mark.parametrize(("setting", "entry"), [("allow", "10.0.0.0/33"), ("proxies", "my.proxy.test")])
 def test_a_list_of_addresses_with_anything_else_stops_the_start(setting: str, entry: str) -> None:
     with pytest.raises(BadRequest, match=f"LLAMERO_.*{entry}"):

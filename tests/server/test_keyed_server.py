@@ -237,6 +237,33 @@ def test_x45_refusals_of_anthropic_s_routes(keyed: Server) -> None:
     assert (guest.status, guest.json()["error"]) == (403, {"type": "permission_error", "message": "forbidden"})
 
 
+@pytest.mark.parametrize(
+    ("route", "secret", "status", "type_"),
+    [
+        ("GET /v1/models", "", 401, "authentication_error"),
+        ("GET /v1/models", WRONG, 401, "authentication_error"),
+        ("GET /v1/models/m", "", 401, "authentication_error"),
+        ("GET /v1/x", "", 401, "authentication_error"),
+        ("DELETE /v1/models/m", INFER, 403, "permission_error"),
+        ("GET /v1/models/nope", ADMIN, 404, "not_found_error"),
+        ("GET /v1/x", ADMIN, 404, "not_found_error"),
+        ("POST /v1/models", ADMIN, 405, "invalid_request_error"),
+    ],
+)
+def test_who_speaks_anthropics_api_is_refused_in_it_on_paths_that_both_have(
+    keyed: Server, route: str, secret: str, status: int, type_: str
+) -> None:
+    reply = keyed.call(*route.split(), headers=with_key(secret) | {"anthropic-version": "2023-06-01"})
+    assert (reply.status, reply.json()["error"]["type"]) == (status, type_)
+    assert reply.json()["request_id"] == reply.headers["request-id"]
+    assert "x-request-id" not in reply.headers
+
+
+def test_openai_s_own_routes_stay_in_its_form(keyed: Server) -> None:
+    headers = with_key("") | {"anthropic-version": "2023-06-01"}
+    assert keyed.post("/v1/chat/completions", {}, headers=headers).json() == OPENAI_401
+
+
 @pytest.mark.parametrize("framing", [b"Content-Length: 1000000000", b"Transfer-Encoding: chunked"])
 @pytest.mark.parametrize("secret", ["", INFER])
 def test_x45_the_body_of_a_refused_request_is_not_read(keyed: Server, framing: bytes, secret: str) -> None:
@@ -295,6 +322,15 @@ def test_x80_no_spelling_of_a_path_goes_around_the_key(keyed: Server, path: str)
         assert answers == [401, 401, 403]
         assert keyed.call(method, path, body, headers=with_key(ADMIN)).status in (301, 307, 400, 404)
     assert keyed.post("/api/show", body, headers=with_key(INFER)).status == 200
+
+
+@pytest.mark.parametrize("path", ["//api/tags", "/api/tags/", "/api/./tags"])
+def test_a_user_is_led_to_the_tidy_path(keyed: Server, path: str) -> None:
+    """As without keys: some clients put their paths behind a base URL that ends with a slash."""
+    led = keyed.get(path, headers=with_key(INFER))
+    assert (led.status, led.headers["Location"]) == (301, "/api/tags")
+    assert keyed.post("//api/show", {"model": "m"}, headers=with_key(INFER)).status == 307
+    assert keyed.get(path).status == keyed.get("//api/version").status == 401
 
 
 @pytest.mark.parametrize("name", ["X-HTTP-Method-Override", "X-Method-Override", "X-HTTP-Method", "X-Original-URL"])

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from llamero.server import keyring
 from tests.running import Reply, Server, running
 
 KEYS = "/api/llamero/keys"
@@ -57,6 +58,7 @@ def test_bad_wishes(open_server: Server, body: object) -> None:
 
 def test_the_first_key_closes_the_server_and_has_to_be_an_admins(open_server: Server) -> None:
     server = open_server
+    assert server.get(KEYS).headers["Llamero-Warning"] == keyring.NONE_NEEDED
     refused = server.post(KEYS, {"name": "phone"})
     assert (refused.status, tags(server)) == (400, 200)
     assert "add --role admin" in refused.error
@@ -94,8 +96,27 @@ def test_the_first_key_closes_the_server_and_has_to_be_an_admins(open_server: Se
 
     last = server.call("DELETE", KEYS, {"name": "root"}, headers=bearer(root))
     assert last.status == 200
-    assert "no admin key is left" in last.headers["Llamero-Warning"]
+    assert last.headers["Llamero-Warning"] == keyring.NO_KEY
     assert (tags(server), tags(server, root)) == (401, 401)
+
+    key_file(server).write_text(f"root admin {FROM_ENVIRONMENT}\nguest infer {FROM_ENVIRONMENT}2\n")
+    os.kill(server.process.pid, signal.SIGHUP)
+    server.wait_until(lambda: tags(server, FROM_ENVIRONMENT) == 200)
+    one_left = server.call("DELETE", KEYS, {"name": "root"}, headers=bearer(FROM_ENVIRONMENT))
+    assert one_left.headers["Llamero-Warning"] == keyring.NO_ADMIN
+    assert (tags(server), tags(server, f"{FROM_ENVIRONMENT}2")) == (401, 200)
+
+
+@pytest.mark.heavy
+def test_whom_the_last_keys_leave_behind(tmp_path: Path) -> None:
+    """With LLAMERO_ADMIN_LOOPBACK this machine."""
+    with running(tmp_path, tmp_path / "models", LLAMERO_ADMIN_LOOPBACK="1") as server:
+        server.post(KEYS, {"name": "root", "role": "admin"})
+        last = server.call("DELETE", KEYS, {"name": "root"})
+        assert last.headers["Llamero-Warning"] == keyring.ONLY_HERE
+        assert server.get(KEYS).headers["Llamero-Warning"] == keyring.ONLY_HERE
+        assert tags(server) == 200
+        assert server.get("/api/tags", headers={"X-Forwarded-For": "203.0.113.9"}).status == 401
 
 
 def test_keys_of_the_environment_are_listed_and_revoked_there(tmp_path: Path) -> None:

@@ -201,6 +201,8 @@ def test_files_that_are_none(tmp_path: Path) -> None:
     for name in ("pipe", "folder", "binary", "large"):
         with pytest.raises(BadKeys, match=name):
             read_file(tmp_path / name)
+    write(tmp_path / "marked").write_bytes(b"\xef\xbb\xbfal admin " + ONE.encode())
+    assert read_file(tmp_path / "marked") == f"al admin {ONE}"
     (tmp_path / "link").symlink_to(write(tmp_path / "real", f"al admin {ONE}"))  # as secrets are mounted
     assert read_file(tmp_path / "link") == f"al admin {ONE}\n"
 

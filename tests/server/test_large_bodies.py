@@ -7,6 +7,7 @@ import json
 import select
 import socket
 import zlib
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -125,3 +126,17 @@ def test_a_large_body_that_is_not_too_large(server: Server) -> None:
     packed = gzip.compress(body, 1)
     reply = server.post("/v1/completions", packed, headers={"Content-Encoding": "gzip"})
     assert (reply.status, reply.json()["error"]["code"]) == (404, "model_not_found")
+
+
+@pytest.mark.heavy
+def test_many_bodies_that_swell_take_turns(server: Server, memory: Memory) -> None:
+    """Each is as large as it may be, and 60 KiB long: all at once they would be three gigabytes."""
+    body = gzip.compress(b'{"model":"nope","prompt":"' + b"x" * (63 * MIB) + b'"}')
+    assert len(body) < 2**17
+
+    def ask(_: int) -> int:
+        return server.post("/v1/completions", body, headers={"Content-Encoding": "gzip"}).status
+
+    with ThreadPoolExecutor(16) as clients:
+        assert set(clients.map(ask, range(16))) == {404}
+    assert memory.growth_mib < 2000

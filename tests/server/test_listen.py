@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import socket
@@ -65,12 +66,34 @@ def test_every_form_of_an_address(listening: Listen, how: str, written: str, bou
     (listener,) = listening(text) if how == "--listen" else listening(host=text)
     assert (listener.host.host, listener.host.port, listener.via) == (bound, port, how)
     assert listener.shown == (f"[{bound}]:{port}" if ":" in bound else f"{bound}:{port}")
-    assert accepts(socket.AF_INET6 if ":" in reached else socket.AF_INET, (reached, port))
+    for each in (reached, str(listener.own_address)):
+        assert accepts(socket.AF_INET6 if ":" in each else socket.AF_INET, (each, port))
 
 
 def test_ipv6_alone_is_not_ipv4(listening: Listen) -> None:
     (listener,) = listening(f"[::1]:{free_port()}")
     assert not accepts(socket.AF_INET, ("127.0.0.1", listener.host.port))
+
+
+@pytest.fixture
+def no_ipv6(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A kernel started with ipv6.disable=1, which no test can have here."""
+
+    class Socket(socket.socket):
+        def __init__(self, family: int = -1, *more: int, **named: int) -> None:
+            if family == socket.AF_INET6:
+                raise OSError(errno.EAFNOSUPPORT, os.strerror(errno.EAFNOSUPPORT))
+            super().__init__(family, *more, **named)
+
+    monkeypatch.setattr(socket, "socket", Socket)
+
+
+def test_every_address_of_a_machine_without_ipv6(listening: Listen, no_ipv6: None) -> None:
+    (listener,) = listening(f":{free_port()}")
+    assert listener.host.host == "0.0.0.0"
+    assert accepts(socket.AF_INET, ("127.0.0.1", listener.host.port))
+    with pytest.raises(CannotListen, match=r"listen tcp \[::1\]:11434: bind: address family not supported"):
+        listening("[::1]:11434")
 
 
 def test_any_port_is_told(listening: Listen) -> None:

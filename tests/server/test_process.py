@@ -122,6 +122,7 @@ from pathlib import Path
 from llamero.config import Settings, parse_hosts
 from llamero.server.listen import listen
 from llamero.server.process import Process
+from llamero.server.signals import Signals
 
 async def app(scope, receive, send):
     if scope["type"] == "lifespan":
@@ -132,7 +133,7 @@ async def app(scope, receive, send):
         await asyncio.sleep(3600)
 
 settings = Settings(home=Path("/h"), models=Path("/m"), listen=parse_hosts("127.0.0.1:0")[0], stop_timeout_s=0)
-Process(settings, app, listen(settings), None, lambda: None).run()
+Process(settings, app, listen(settings), None, lambda: None, Signals()).run()
 """
 
 
@@ -148,6 +149,41 @@ def test_whatever_hangs_is_left_behind(tmp_path: Path) -> None:
         assert process.wait(ALL_OVER_S) == 0
         assert 1.5 < time.monotonic() - started < ALL_OVER_S
         assert "something did not end in time and is left behind" in process.stderr.read()
+
+
+# --- before it listens ---
+
+
+@contextlib.contextmanager
+def starting(folder: Path, **env: str) -> Iterator[tuple[subprocess.Popen[str], Iterator[str]]]:
+    """A new server that has just made its key pair, and what it says from then on."""
+    environment = clean_environment(folder, OLLAMA_HOST=f"127.0.0.1:{free_port()}", **env)
+    with subprocess.Popen(
+        [OLLAMA, "serve"], env=environment, stdin=-3, stdout=-1, stderr=subprocess.STDOUT, text=True
+    ) as process:
+        assert process.stdout is not None
+        try:
+            assert process.stdout.readline().startswith("Couldn't find")
+            yield process, process.stdout
+        finally:
+            process.kill()
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.heavy)])
+def test_who_stops_it_before_it_listens_has_it_stop(tmp_path: Path, number: int) -> None:
+    with starting(tmp_path) as (process, said):
+        process.send_signal(number)
+        assert "Traceback" not in "".join(said)
+        assert process.wait(PROMPTLY_S) == 0
+
+
+def test_a_hang_up_before_it_listens_is_heard_when_it_does(tmp_path: Path) -> None:
+    with starting(tmp_path) as (process, said):
+        process.send_signal(signal.SIGHUP)
+        assert any("API keys read again" in line for line in said), "it has ended"
+        process.terminate()
+        assert "Traceback" not in "".join(said)
+        assert process.wait(PROMPTLY_S) == 0
 
 
 # --- SIGHUP ---
@@ -262,10 +298,12 @@ def version_over(family: int, address: object) -> bytes:
 
 @pytest.mark.parametrize("starts", [1, pytest.param(2, marks=pytest.mark.heavy)])
 def test_a_start_with_activation_refuses_nobody(tmp_path: Path, starts: int) -> None:
-    """Who connects while no server runs gets an answer from the next one; the socket file stays where it is."""
+    """Who connects while no server runs gets an answer from the next one; the socket file stays where it is, and its
+    mode, which is for everybody unless systemd is told, is said."""
     path = tmp_path / "s"
     with socket.create_server(("127.0.0.1", 0)) as tcp, socket.socket(socket.AF_UNIX) as unix:
         unix.bind(str(path))
+        path.chmod(0o666)
         unix.listen()
         for _ in range(starts):
             with activated(tmp_path, tcp, unix, OLLAMA_HOST="127.0.0.1:1") as (process, log):
@@ -276,6 +314,7 @@ def test_a_start_with_activation_refuses_nobody(tmp_path: Path, starts: int) -> 
         port = tcp.getsockname()[1]
     shown = re.findall(r"Listening on (\S+) \(via ([^)]+)\)", log.read_text())
     assert shown == [(f"127.0.0.1:{port}", "socket activation"), (f"unix:{path}", "socket activation")]
+    assert f"every account of this machine may use unix:{path}: set SocketMode=0660" in log.read_text()
 
 
 @pytest.mark.heavy

@@ -125,6 +125,22 @@ def test_every_dialect_passes_through_the_same_rights(keyed: Keyed) -> None:
     assert kept_s(keyed.loaded()[0]) <= 300
 
 
+def test_whoever_only_counts_is_told_as_well(keyed: Keyed) -> None:
+    keyed.plays()
+    for path, more in {
+        "/api/tokenize": {"text": "Hi"},
+        "/api/detokenize": {"tokens": [1]},
+        "/v1/messages/count_tokens": {"messages": HI},
+        "/v1/responses/input_tokens": {"input": "Hi"},
+    }.items():
+        reply = keyed.post("alice", path, {"model": "m", "keep_alive": -1} | more)
+        assert reply.status == 200, reply.body
+        said = reply.headers.get_all("Llamero-Warning")
+        assert said == ["keep_alive: without an admin key a model is kept for 5m0s at most"], path
+        assert keyed.post("root", path, {"model": "m", "keep_alive": -1} | more).headers["Llamero-Warning"] is None
+    keyed.unload_all()
+
+
 def test_x91_show_tells_an_infer_key_no_path(keyed: Keyed) -> None:
     """X-91: the Modelfile names the model instead; what its licence says is for everybody."""
     secretive = keyed.post("alice", "/api/show", {"model": "own", "verbose": True})

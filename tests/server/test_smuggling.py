@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli.nginx import needs_nginx
+from tests.nginx import needs_nginx
 from tests.running import Server, running
 from tests.server.plain_nginx import plain_nginx
 from tests.server.raw_requests import CHUNKED, HEAD, REFUSED, SOUND

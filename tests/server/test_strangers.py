@@ -5,11 +5,13 @@ from __future__ import annotations
 import http.client
 import json
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests import model_folders as folder
+from tests.cli.conftest import command
 from tests.gguf_files import tiny_llama
 from tests.running import Reply, Server, running
 
@@ -121,6 +123,10 @@ def test_x80_no_spelling_of_a_path_goes_around_the_host(plain: Server, path: str
 # --- addresses and proxies -----------------------------------------------------------------------------------------
 
 
+RATE = 60
+"""An hour, for each party; more than the other tests need."""
+
+
 @pytest.fixture(scope="module")
 def fronted(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """A server that lets in two addresses, and trusts one of them as a proxy."""
@@ -131,6 +137,7 @@ def fronted(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
         place / "models",
         LLAMERO_ALLOW_IPS=f"127.0.0.1,{PROXY}/32",
         LLAMERO_TRUSTED_PROXIES=PROXY,
+        LLAMERO_RATE_LIMIT=f"{RATE}/h",
         OLLAMA_API_KEY="",
     ) as server:
         yield server
@@ -207,3 +214,23 @@ def test_x54_an_address_that_is_not_listed_gets_nothing(fronted: Server, claim: 
         reply = ask(fronted, STRANGER, method, path, {"model": "m"}, **claim)
         assert reply.status == 403
         assert "LLAMERO_ALLOW_IPS" in reply.error
+
+
+def test_a_network_of_ipv6_is_one_party(fronted: Server) -> None:
+    """Whoever has one of its addresses has as many as he likes: a rate for each would be none."""
+
+    def come_from(address: str) -> int:
+        return ask(fronted, PROXY, "GET", "/api/tags", X_Forwarded_For=address).status
+
+    assert [come_from(f"2001:db8:1:2::{number:x}") for number in range(RATE + 1)] == [200] * RATE + [429]
+    assert come_from("2001:db8:1:3::1") == 200
+
+
+def test_a_list_that_leaves_this_machine_out_says_so_at_the_start_and_to_whoever_knocks(tmp_path: Path) -> None:
+    with running(tmp_path, tmp_path / "models", LLAMERO_ALLOW_IPS="10.0.0.0/8") as server:
+        warning = f"LLAMERO_ALLOW_IPS does not list 127.0.0.1: nothing on this machine can use {server.host}"
+        assert warning in server.log.read_text()
+        assert command(server.host, tmp_path)("list").err == (
+            "Error: forbidden: this address may not connect: LLAMERO_ALLOW_IPS does not list 127.0.0.1; add it and "
+            "start the server again\n"
+        )

@@ -16,7 +16,8 @@ from pathlib import Path
 
 import pytest
 
-from llamero.client import Client
+from llamero.cli.target import find_target
+from llamero.client import Certificates, Client
 from llamero.config import Settings, parse_host
 from llamero.errors import ClientError
 from llamero.server.tls import BadCertificate, Files, Tls
@@ -34,6 +35,10 @@ class Secured:
     pair: Pair
     spare: Pair
     """A second certificate, for a renewal."""
+
+    @property
+    def trusted(self) -> Certificates:
+        return Certificates(str(self.authority.file))
 
     def trusting(self) -> ssl.SSLContext:
         return ssl.create_default_context(cafile=str(self.authority.file))
@@ -169,11 +174,14 @@ def test_a_bad_certificate_leaves_the_old_one_in_use(secured: Secured) -> None:
 
 # --- our own client ---
 
+LISTED = ["NAME", "ID", "SIZE", "MODIFIED"]
+"""What `list` says of no models."""
+
 
 def test_our_command_with_the_certificate_of_the_authority(secured: Secured, tmp_path: Path) -> None:
     ollama = command(f"https://localhost:{secured.server.port}", tmp_path)
     outcome = ollama("list", env={"SSL_CERT_FILE": str(secured.authority.file)})
-    assert (outcome.status, outcome.out.split(), outcome.err) == (0, ["NAME", "ID", "SIZE", "MODIFIED"], "")
+    assert (outcome.status, outcome.out.split(), outcome.err) == (0, LISTED, "")
 
 
 def test_our_command_without_it_says_what_to_do(secured: Secured, tmp_path: Path) -> None:
@@ -192,7 +200,7 @@ def test_our_command_in_plain_http_is_told(secured: Secured, tmp_path: Path) -> 
 
 
 def test_a_certificate_for_another_name(secured: Secured) -> None:
-    client = Client(parse_host(f"https://{secured.server.host}")[0], trusted_file=str(secured.authority.file))
+    client = Client(parse_host(f"https://{secured.server.host}")[0], certificates=secured.trusted)
     wanted = r"not valid for '127\.0\.0\.1'; write the name in OLLAMA_HOST that is in the server's certificate"
     with pytest.raises(ClientError, match=wanted):
         client.version()
@@ -230,10 +238,50 @@ def test_a_client_without_one_is_refused(mutual: Secured, tmp_path: Path, whose:
     assert "/api/refused" not in mutual.server.log.read_text()
 
 
-def test_our_client_says_what_it_lacks(mutual: Secured) -> None:
-    client = Client(parse_host(f"https://localhost:{mutual.server.port}")[0], trusted_file=str(mutual.authority.file))
-    with pytest.raises(ClientError, match="the server asks for a client certificate; this command has none"):
-        client.version()
+def listed(mutual: Secured, home: Path, **env: str) -> str:
+    """What our command says, whatever it was."""
+    ollama = command(f"https://localhost:{mutual.server.port}", home)
+    outcome = ollama("list", env={"SSL_CERT_FILE": str(mutual.authority.file), **env})
+    return outcome.out + outcome.err
+
+
+def test_our_command_shows_its_certificate(mutual: Secured, tmp_path: Path) -> None:
+    own = {"LLAMERO_CLIENT_CERT": str(mutual.spare.certificate), "LLAMERO_CLIENT_KEY": str(mutual.spare.key)}
+    assert listed(mutual, tmp_path, **own).split() == LISTED
+    both = tmp_path / "both.pem"
+    both.write_bytes(mutual.spare.certificate.read_bytes() + mutual.spare.key.read_bytes())
+    assert listed(mutual, tmp_path, LLAMERO_CLIENT_CERT=str(both)).split() == LISTED
+
+
+def test_our_command_finds_its_certificate_in_config_toml(mutual: Secured, tmp_path: Path) -> None:
+    path = tmp_path / ".ollama" / "llamero" / "config.toml"
+    path.parent.mkdir(parents=True)
+    path.write_text(f'client_cert = "{mutual.spare.certificate}"\nclient_key = "{mutual.spare.key}"\n')
+    assert listed(mutual, tmp_path).split() == LISTED
+
+
+def test_the_benchmark_shows_its_certificate_too(mutual: Secured, tmp_path: Path) -> None:
+    env = {
+        "OLLAMA_BASE_URL": f"https://localhost:{mutual.server.port}",
+        "SSL_CERT_FILE": str(mutual.authority.file),
+        "LLAMERO_CLIENT_CERT": str(mutual.spare.certificate),
+        "LLAMERO_CLIENT_KEY": str(mutual.spare.key),
+    }
+    assert find_target(env, tmp_path).client(warn=lambda text: None).version()
+
+
+def test_our_command_without_a_certificate_says_what_it_lacks(mutual: Secured, tmp_path: Path) -> None:
+    assert listed(mutual, tmp_path) == (
+        f'Error: Head "https://localhost:{mutual.server.port}/": the server asks for a client certificate; '
+        "set LLAMERO_CLIENT_CERT and LLAMERO_CLIENT_KEY to one and its key\n"
+    )
+
+
+def test_our_command_with_a_certificate_of_a_stranger(mutual: Secured, tmp_path: Path) -> None:
+    pair = Authority(tmp_path, "stranger").issue("client")
+    said = listed(mutual, tmp_path, LLAMERO_CLIENT_CERT=str(pair.certificate), LLAMERO_CLIENT_KEY=str(pair.key))
+    assert f"the server does not accept the client certificate in {pair.certificate}: " in said
+    assert "it is not of the authority that the server trusts" in said
 
 
 # --- files that cannot be used ---

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
+import socket
+
 import pytest
 
 from tests.running import Server
@@ -141,6 +144,23 @@ def test_a_chunked_body_over_the_limit_is_refused_on_the_way(server: Server) -> 
         pass  # the server closed before we had sent it all
     finally:
         connection.close()
+
+
+def test_an_answer_before_the_end_of_a_body_says_that_the_connection_ends(server: Server) -> None:
+    """A client that is not told sends its next request into a connection that is being closed."""
+    digest = f"sha256:{hashlib.sha256(b'known').hexdigest()}"
+    assert server.post(f"/api/blobs/{digest}", b"known").status == 201
+    head = f"POST /api/blobs/{digest} HTTP/1.1\r\nHost: 127.0.0.1\r\n"
+    for field, closes in [
+        ("Transfer-Encoding: chunked", True),
+        ("Content-Length: 999999", True),
+        ("Content-Length: 9", False),
+    ]:
+        with socket.create_connection(("127.0.0.1", server.port), timeout=10) as connection:
+            connection.sendall(f"{head}{field}\r\n\r\n".encode())
+            answer = connection.recv(4096).lower()
+        assert answer.startswith(b"http/1.1 200"), field
+        assert (b"\r\nconnection: close\r\n" in answer) == closes, field
 
 
 def test_openapi_describes_every_route(server: Server) -> None:

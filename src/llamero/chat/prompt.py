@@ -51,9 +51,16 @@ def _without_thinking(message: Message) -> Message:
     return dataclasses.replace(message, content=rest.lstrip()) if closed else message
 
 
-def kept(messages: Sequence[Message], start: int) -> tuple[Message, ...]:
-    """The conversation without its first `start` messages; system messages stay, moved to the front."""
-    return (*(message for message in messages[:start] if message.role == "system"), *messages[start:])
+def kept(messages: Sequence[Message], start: int, *, from_user: bool = False) -> tuple[Message, ...]:
+    """The conversation without its first `start` messages; system messages stay, moved to the front.
+
+    With `from_user` what is left begins with words of the user: the last of those dropped stay where there are others.
+    """
+    dropped, rest = messages[:start], messages[start:]
+    system = [message for message in dropped if message.role == "system"]
+    first = next((message.role for message in rest if message.role != "system"), "user")
+    asked = [message for message in dropped if message.role == "user"] if from_user and first != "user" else []
+    return (*system, *asked[-1:], *rest)
 
 
 async def fit(messages: Sequence[Message], limit_tokens: int, count: Callable[[int], Awaitable[int]]) -> int:

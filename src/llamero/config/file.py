@@ -18,8 +18,9 @@ from typing import Literal
 
 from .. import durations
 from ..errors import BadRequest
-from .hosts import USER_INFO, parse_hosts
-from .table import BY_KEY, BY_NAME, Kind, Variable, is_secret
+from .hosts import parse_hosts
+from .secrets import holds_secret, without_logins
+from .table import BY_KEY, BY_NAME, Kind
 from .words import clean, parse_size
 
 Origin = Literal["default", "config.toml", "environment"]
@@ -216,7 +217,7 @@ def _checked(kind: Kind, text: str) -> str:
     try:
         _CHECKS[kind](text)
     except BadRequest:
-        raise ValueError(f'must be {NEEDS[kind]}, not "{USER_INFO.sub("//", text)}"') from None
+        raise ValueError(f'must be {NEEDS[kind]}, not "{without_logins(text)}"') from None
     return text
 
 
@@ -235,15 +236,3 @@ _CHECKS: Mapping[Kind, Callable[[str], object]] = {
     "size": parse_size,
     "host": _check_host,
 }
-
-
-def holds_secret(variable: Variable, text: str) -> bool:
-    """Whether a file with this value must be its owner's alone: a key or a token, or a login inside a URL."""
-    return (variable.kind == "text" and is_secret(variable.name) and bool(text)) or USER_INFO.search(text) is not None
-
-
-def shown(variable: Variable, text: str) -> str:
-    """A value as a person may see it who looks over the owner's shoulder."""
-    if variable.kind == "text" and is_secret(variable.name) and text:
-        return "[set]"
-    return USER_INFO.sub("//[redacted]@", text)

@@ -108,7 +108,3 @@ _BASE_URL = re.compile(r"https?://[^\s/?#]+(/[^\s?#]*)?")
 def is_base_url(text: str) -> bool:
     """Whether it is what other paths can be put behind: no query, no fragment."""
     return _BASE_URL.fullmatch(text) is not None
-
-
-USER_INFO = re.compile(r"//[^/@]*@")
-"""The login in a URL, with its slashes and its sign: nothing that we print holds one."""

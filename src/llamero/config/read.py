@@ -9,8 +9,9 @@ from typing import Literal, TypeVar
 from .. import durations
 from ..errors import BadRequest
 from ..options import parse_bool
-from .hosts import USER_INFO, HostUrl, is_base_url, parse_hosts
-from .table import BY_NAME, SPECULATION, is_secret
+from .hosts import HostUrl, is_base_url, parse_hosts
+from .secrets import shown, without_logins
+from .table import BY_NAME, SPECULATION
 from .words import clean, parse_size
 
 _T = TypeVar("_T")
@@ -114,7 +115,7 @@ class Reader:
     def _base_url(self, name: str, text: str) -> str:
         if is_base_url(text):
             return text.rstrip("/")
-        return self._bad(name, USER_INFO.sub("//", text).rpartition("@")[2], "")  # a login may stand without a scheme
+        return self._bad(name, without_logins(text).rpartition("@")[2], "")  # a login may stand without a scheme
 
     def traces_url(self) -> str:
         """As OpenTelemetry has it: the endpoint of all signals is a base, that of traces the whole URL."""
@@ -153,9 +154,9 @@ class Reader:
         return hosts, given if text else "default"
 
     def _bad(self, name: str, text: str, default: _T) -> _T:
-        shown = "[set]" if is_secret(name) else text
+        value = shown(BY_NAME[name], text)
         what = "value in config.toml" if name in self._from_file else "environment variable"
-        self.warnings.append(f"invalid {what}, using default key={name} value={shown} default={default}")
+        self.warnings.append(f"invalid {what}, using default key={name} value={value} default={default}")
         return default
 
 

@@ -13,9 +13,10 @@ from typing import Literal
 
 from .. import durations
 from .file import NO_FILE, ConfigFile
-from .hosts import DEFAULT_PORT, USER_INFO, HostUrl
+from .hosts import DEFAULT_PORT, HostUrl
 from .read import Reader, unheard
-from .table import BY_NAME, SPECULATION, TABLE, is_secret
+from .secrets import is_secret, shown
+from .table import BY_NAME, SPECULATION, TABLE
 from .words import clean
 
 ENGINE_FALSE = frozenset("off disabled false 0".split())
@@ -283,15 +284,13 @@ def _registry_env(env: Mapping[str, str]) -> dict[str, str]:
 
 
 def describe(environment: Mapping[str, str]) -> str:
-    """`map[NAME:value ...]` of every server variable, sorted; secrets and the credentials in proxies are left out."""
-    shown = []
-    for variable in sorted(TABLE, key=lambda each: each.name):
-        if variable.where in ("server", "both", "engine", "vendor"):
-            value = environment.get(variable.name, variable.default)
-            if value and is_secret(variable.name):
-                value = "[set]"
-            shown.append(f"{variable.name}:{USER_INFO.sub('//[redacted]@', value)}")
-    return f"map[{' '.join(shown)}]"
+    """`map[NAME:value ...]` of every server variable, sorted; secrets and the logins in addresses are left out."""
+    pairs = (
+        f"{variable.name}:{shown(variable, environment.get(variable.name, variable.default))}"
+        for variable in sorted(TABLE, key=lambda each: each.name)
+        if variable.where in ("server", "both", "engine", "vendor")
+    )
+    return f"map[{' '.join(pairs)}]"
 
 
 def home_folder(env: Mapping[str, str]) -> Path:

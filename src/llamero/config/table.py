@@ -153,6 +153,8 @@ TABLE: tuple[Variable, ...] = (
     _v("LLAMERO_TLS_CERT", "path", "", "Certificate of the server (PEM, with its chain): switches TLS on", "server"),
     _v("LLAMERO_TLS_KEY", "path", "", "Private key of the certificate (PEM)", "server"),
     _v("LLAMERO_TLS_CLIENT_CA", "path", "", "Clients need a certificate of this authority (PEM)", "server"),
+    _v("LLAMERO_CLIENT_CERT", "path", "", "Certificate shown to a server that asks for one (PEM)", "client", "client"),
+    _v("LLAMERO_CLIENT_KEY", "path", "", "Its private key (PEM); unset: in the same file", "client", "client"),
     _v("LLAMERO_ALLOW_ROOT", "bool", "0", "1 silences the warning about uid 0", "cli"),
     _v("LLAMERO_ALLOW_PRIVATE_REGISTRIES", "list", "", "Private hosts that may be asked", "registry"),
     _v("LLAMERO_MODEL_POLICY", "text", "any", "Which models may be pulled", "registry"),
@@ -176,11 +178,3 @@ TABLE: tuple[Variable, ...] = (
 
 BY_NAME: Mapping[str, Variable] = {variable.name: variable for variable in TABLE}
 BY_KEY: Mapping[str, Variable] = {variable.key: variable for variable in TABLE if variable.key}
-
-
-_SECRET_WORDS = ("API", "KEY", "TOKEN", "SECRET", "PASS", "CREDENTIAL", "AUTH")
-
-
-def is_secret(name: str) -> bool:
-    """Whether a variable's value must never be printed (security §9.5)."""
-    return any(word in name.upper() for word in _SECRET_WORDS)

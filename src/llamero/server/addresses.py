@@ -1,6 +1,6 @@
-"""IP addresses: which ones are this machine's own, which ones are near. What a peer may do is decided in `guard`.
+"""IP addresses: which are this machine's own, which are near, which are one party's. `guard` says what a peer may do.
 
-Source: security §6.5 (peers) and §8 (addresses in a Host header).
+Source: security §5 (floods), §6.2, §6.5 and §6.6 (peers) and §8 (addresses in a Host header).
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from functools import lru_cache
-from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
+from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address, ip_network
 
 logger = logging.getLogger(__name__)
 
@@ -20,6 +20,9 @@ Address = IPv4Address | IPv6Address
 
 MAX_AGE_S = 10.0
 """How long a listing of the interfaces is used: a laptop that changes its network is served again within seconds."""
+
+IPV6_PARTY_BITS = 64
+"""What a network at home is given, and a customer at the least: the rest of an address costs nothing to change."""
 
 # Not `is_private` of the standard library: that counts documentation and benchmark networks too.
 _PRIVATE = tuple(ip_network(text) for text in ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "fc00::/7"))
@@ -36,6 +39,20 @@ def parse(text: str) -> Address | None:
     if isinstance(address, IPv4Address):
         return address
     return address.ipv4_mapped or IPv6Address(int(address))
+
+
+@lru_cache(maxsize=1024)
+def party(text: str) -> str:
+    """For whom an address counts wherever something is limited per address: an IPv6 address for all of its /64.
+
+    What is no address, such as the empty text of a unix socket, stands for itself.
+    """
+    match parse(text):
+        case IPv6Address() as address:
+            return str(IPv6Network((int(address), IPV6_PARTY_BITS), strict=False))
+        case IPv4Address() as address:
+            return str(address)
+    return text
 
 
 def is_private(address: Address) -> bool:

@@ -66,8 +66,9 @@ class Anthropic:
     async def count_tokens(self, request: Request, body: bytes) -> Response:
         fetched = await self._fetched(request, body)
         asked = count.read_count(body, thinks_by_default=self._thinks_by_default, fetched=fetched)
-        tokens = await unless_gone(request, self._inference.count(asked))
-        return Response(count.write_count(tokens), media_type=BARE_JSON)
+        told = await unless_gone(request, self._inference.count(asked))
+        request.state.warnings += told.warnings
+        return Response(count.write_count(told.value), media_type=BARE_JSON)
 
 
 def routes(inference: Inference, settings: Settings, pictures: Pictures) -> list[Route]:

@@ -18,15 +18,16 @@ from starlette.responses import Response
 from starlette.types import Message, Receive, Scope, Send
 
 from ..errors import Cancelled, EngineError, LlameroError, LoadFailed, MethodNotAllowed, RateLimited, TooLarge
-from . import access, account
+from . import access, account, addresses
 from .account import Exchange
 from .admission import Admission
 from .answers import BARE_JSON, JSON, warning_headers, with_headers
 from .audit import Audit, Entry, Notes
 from .caller import PRIORITY_HEADER, Caller, caller
 from .disclosure import discreet
-from .guard import Guard, Verdict
-from .inflate import inflated
+from .framing import CONNECTION
+from .guard import Guard, Role, Verdict
+from .inflate import inflated, insist_plain
 from .keys import Key
 from .request_log import RequestLog
 from .routes import NATIVE_ERRORS, ErrorShape, Match, Route, Routes, allow
@@ -41,9 +42,7 @@ REFUSALS = (401, 403, 429)
 """Statuses of replies that stand in the audit log, whoever gave them."""
 NO_STORE = (b"cache-control", b"no-store")
 """On every reply that says nothing else of it; streams do."""
-MAX_UNREAD_BYTES = 64 * 2**10
-"""Of the body of a refused request that are taken in all the same, so that the connection can go on; a larger one is
-not waited for."""
+CLOSE = (b"connection", b"close")
 
 
 class App:
@@ -91,6 +90,7 @@ class App:
         accounts = account.begin()
         status = 0
         extra: Sequence[tuple[str, str]] = ()
+        keeps_open = scope.get("extensions", {}).get(CONNECTION, {}).get("keeps_open", lambda: True)
 
         async def sending(message: Message) -> None:
             nonlocal status
@@ -99,6 +99,8 @@ class App:
                 headers = [*message["headers"], *((k.lower().encode(), v.encode()) for k, v in extra)]
                 if not any(name == b"cache-control" for name, _ in headers):
                     headers.append(NO_STORE)
+                if not keeps_open():
+                    headers.append(CLOSE)
                 message = {**message, "headers": headers}
             elif not message.get("more_body"):
                 stay.close()  # before its client can ask for the next thing
@@ -107,28 +109,29 @@ class App:
         path = scope["raw_path"].decode("latin-1")
         methods = self._routes.methods(path)
         match = methods.get(scope["method"])
-        role = next((each.route.role for each in methods.values()), None)
         peer = scope["client"][0] if scope["client"] else None
         verdict = self._guard.check(
             method=scope["method"],
             headers=scope["headers"],
             peer=peer,
-            role=match.route.role if match else role,
+            role=self._role(scope["method"], path, methods),
             http_version=scope["http_version"],
         )
         extra = verdict.headers
         address = self._guard.client(peer, scope["headers"])
         notes = Notes()
+        shape = self._shape(scope, path, methods, match)
         if not verdict.allowed:
-            response = self._refusal(scope, path, methods, verdict)
+            response = self._refusal(scope, shape, verdict)
         elif match is None:
-            response = self._no_route(scope, path, methods)
+            response = self._no_route(scope, shape, path, methods)
         else:
             request = Request(scope, receive)
             request.state.rights = verdict.rights
             request.state.key = verdict.key
             request.state.is_local = self._guard.is_local(peer, scope["headers"])
             request.state.notes = notes
+            request.state.errors = shape
             caller.set(_caller(verdict, address, request))
             response = await self._admitted(request, match, stay)
         try:
@@ -158,7 +161,7 @@ class App:
             try:
                 stay.enter_context(self._admission.of(caller.get().party, key.rate if key else None))
             except RateLimited as error:
-                return _refused(error, match.route.errors, request.scope)
+                return _refused(error, request.state.errors)
         return await self._answer(request, match)
 
     def _write_audit(self, told: Exchange, match: Match | None, path: str, address: str, notes: Notes) -> None:
@@ -168,19 +171,31 @@ class App:
         elif match is not None and match.route.is_audited:
             self._audit.done(entry)
 
-    def _refusal(self, scope: Scope, path: str, methods: Mapping[str, Match], verdict: Verdict) -> Response:
-        """What the guard says instead of a handler, in the words of the family that was asked."""
-        if verdict.error is None:
-            return _bare(verdict.status, b"", None)
-        shape = next((each.route.errors for each in methods.values()), self._routes.errors(path))
-        return _refused(verdict.error, shape, scope)
+    def _role(self, method: str, path: str, methods: Mapping[str, Match]) -> Role | None:
+        """What is asked of the caller; where there is no such route, by what else there is at that path.
+
+        An `infer` key is led to the tidy path of a route that it may use, as everybody is while there are no keys.
+        """
+        if match := methods.get(method) or next(iter(methods.values()), None):
+            return match.route.role
+        meant = self._routes.elsewhere(method, path)
+        is_for_users = meant is not None and self._routes.methods(meant)[method].route.role == "infer"
+        return "infer" if is_for_users else None
+
+    def _shape(self, scope: Scope, path: str, methods: Mapping[str, Match], match: Match | None) -> ErrorShape:
+        """How its client is told what goes wrong: as the path asked for does it, whose dialect may be the client's."""
+        asked = match or next(iter(methods.values()), None)
+        return (asked.route.errors if asked else self._routes.errors(path)).towards(scope["headers"])
+
+    def _refusal(self, scope: Scope, shape: ErrorShape, verdict: Verdict) -> Response:
+        """What the guard says instead of a handler."""
+        return _bare(verdict.status, b"", None) if verdict.error is None else _refused(verdict.error, shape)
 
     async def _answer(self, request: Request, match: Match) -> Response:
         """The reply of a route, with what `bodies.read` found to warn of: on errors too, which it may explain."""
         request.scope["path_params"] = match.parameters
         request.state.warnings = list[str]()
         request.state.id = new_request_id()
-        request.state.errors = match.route.errors  # a handler may find that its client speaks another dialect
         response = await self._handle(request, match.route)
         if id_header := request.state.errors.id_header:
             response.headers[id_header] = request.state.id
@@ -188,13 +203,14 @@ class App:
 
     async def _handle(self, request: Request, route: Route) -> Response:
         """Run a handler; every error becomes a reply here and nowhere else."""
+        coding = request.headers.get("content-encoding", "")
         try:
+            if not route.inflates:
+                insist_plain(coding)
             if route.upload is not None:
                 return await route.upload(request)
             assert route.handler is not None
-            body = await _body(request, route.body_limit_bytes)
-            if route.inflates:
-                body = await inflated(body, request.headers.get("content-encoding", ""), route.body_limit_bytes)
+            body = await inflated(await _body(request, route.body_limit_bytes), coding, route.body_limit_bytes)
             await self._requests.keep(route, body, request.headers.get("content-type", ""))
             return await route.handler(request, body)
         except LlameroError as error:
@@ -207,13 +223,12 @@ class App:
             log.exception("a request failed unexpectedly: %s %s", route.method, route.path)
             return _error(LlameroError("internal server error"), request, bare=route.bare_json_errors)
 
-    def _no_route(self, scope: Scope, path: str, methods: dict[str, Match]) -> Response:
+    def _no_route(self, scope: Scope, shape: ErrorShape, path: str, methods: Mapping[str, Match]) -> Response:
         method = scope["method"]
         if methods:
             error = MethodNotAllowed(allow(methods))
-            route = next(iter(methods.values())).route
-            if route.errors is not NATIVE_ERRORS:
-                return _written(error, route.errors, new_request_id())
+            if shape is not NATIVE_ERRORS:
+                return _written(error, shape, new_request_id())
             return _bare(error.status, b"405 method not allowed", "text/plain", error.headers)
         if (target := self._routes.elsewhere(method, path)) is not None:
             query = scope["query_string"].decode("latin-1")
@@ -222,7 +237,6 @@ class App:
                 return _bare(307, b"", None, {"Location": location})
             link = f'<a href="{_attribute(location)}">Moved Permanently</a>.\n\n'.encode()
             return _bare(301, link, "text/html; charset=utf-8", {"Location": location})
-        shape = self._routes.errors(path)
         if shape.not_found is not None:
             request_id = new_request_id()
             body = shape.not_found(method, path, request_id)
@@ -234,7 +248,7 @@ def _caller(verdict: Verdict, address: str, request: Request) -> Caller:
     key = verdict.key
     name = key.name if key else ""
     return Caller(
-        party=name or address,
+        party=name or addresses.party(address),
         owner=name,
         is_batch=request.headers.get(PRIORITY_HEADER, "").strip() == "batch",
         key=name,
@@ -248,19 +262,9 @@ def _header(scope: Scope, wanted: bytes) -> str:
     return next((value.decode("latin-1") for name, value in scope["headers"] if name == wanted), "")
 
 
-def _refused(error: LlameroError, shape: ErrorShape, scope: Scope) -> Response:
+def _refused(error: LlameroError, shape: ErrorShape) -> Response:
     """An error before the body of its request was read."""
-    response = _written(error, shape, new_request_id())
-    if _is_large(scope):
-        response.headers["Connection"] = "close"
-    return response
-
-
-def _is_large(scope: Scope) -> bool:
-    """Whether the body of a request is more than is worth waiting for; one in chunks may be."""
-    headers = dict(scope["headers"])
-    announced = headers.get(b"content-length", b"0")
-    return b"transfer-encoding" in headers or not announced.isdigit() or int(announced) > MAX_UNREAD_BYTES
+    return _written(error, shape, new_request_id())
 
 
 def new_request_id() -> str:
@@ -297,8 +301,6 @@ def _error(error: LlameroError, request: Request, *, bare: bool) -> Response:
 
 def _written(error: LlameroError, shape: ErrorShape, request_id: str, *, bare: bool = False) -> Response:
     headers = {**shape.headers(error), **({shape.id_header: request_id} if shape.id_header else {})}
-    if isinstance(error, TooLarge):
-        headers["Connection"] = "close"  # the rest of the body is not worth reading
     content_type = JSON if shape is NATIVE_ERRORS and not bare else BARE_JSON
     return _bare(shape.status(error), shape.write(discreet(error), request_id), content_type, headers)
 

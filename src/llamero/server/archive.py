@@ -25,7 +25,7 @@ from ..store import Store
 from ..store.archive import MEDIA_TYPE, Archive, install, pack
 from ..store.manifests import MAX_MANIFEST_BYTES
 from .answers import JSON
-from .audit import changing, notes_of
+from .audit import change, notes_of
 from .ranges import asked_span
 from .routes import Route
 from .streams import unless_gone
@@ -68,12 +68,7 @@ class Archives:
 
     async def import_(self, request: Request, body: bytes) -> Response:
         name = ModelName.parse(_model(request))
-
-        def work() -> ModelName:
-            with changing(notes_of(request), self._store, name):
-                return install(self._store, name, body)
-
-        stored = await asyncio.to_thread(work)
+        stored = await change(request, self._store, name, lambda: install(self._store, name, body))
         log.info("imported model %s", stored)
         return Response(encode(ImportReply(stored.display)), media_type=JSON)
 

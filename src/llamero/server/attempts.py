@@ -8,7 +8,6 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
-from ipaddress import IPv6Address
 
 from ..durations import SECOND
 from ..errors import LlameroError, RateLimited
@@ -16,8 +15,6 @@ from . import addresses
 from .rates import Buckets, Rate
 
 WRONG_KEYS = Rate(10, "m")
-IPV6_PREFIX_BITS = 64
-"""What one customer has of addresses, so that one party takes no new one for each guess."""
 
 
 class Attempts:
@@ -31,14 +28,7 @@ class Attempts:
     def failed(self, address: str, error: LlameroError) -> LlameroError:
         """Count a wrong key. Returns how it is answered: as it would have been, or with when to come again."""
         with self._lock:
-            wait_ns = self._buckets.take(_party(address), WRONG_KEYS, self._clock())
+            wait_ns = self._buckets.take(addresses.party(address), WRONG_KEYS, self._clock())
         if not wait_ns:
             return error
         return RateLimited("too many wrong API keys from this address", retry_after_s=-(-wait_ns // SECOND))
-
-
-def _party(address: str) -> str:
-    parsed = addresses.parse(address)
-    if isinstance(parsed, IPv6Address):
-        return f"{int(parsed) >> (128 - IPV6_PREFIX_BITS):x}/{IPV6_PREFIX_BITS}"
-    return address

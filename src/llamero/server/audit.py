@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
 import os
@@ -13,6 +14,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 from starlette.requests import Request
 
@@ -25,6 +27,8 @@ from .keys import write_instant
 from .rates import Buckets, Rate
 
 log = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 MAX_FILE_BYTES = 8 * 2**20
 """Some fifty thousand lines; then the file becomes `audit.log.1`, in place of the one before."""
@@ -130,6 +134,16 @@ def changing(notes: Notes, store: Store, name: ModelName | str) -> Iterator[None
         yield
     finally:
         notes.new = _digest(store, name)
+
+
+async def change(request: Request, store: Store, name: ModelName, work: Callable[[], T]) -> T:
+    """Do on a thread what changes the manifest of `name`, and note it."""
+
+    def noted() -> T:
+        with changing(notes_of(request), store, name):
+            return work()
+
+    return await asyncio.to_thread(noted)
 
 
 def _digest(store: Store, name: ModelName | str) -> str:

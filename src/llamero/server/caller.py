@@ -19,7 +19,7 @@ PRIORITY_HEADER = "llamero-priority"
 @dataclass(frozen=True, slots=True)
 class Caller:
     party: str = ""
-    """Who takes turns with whom: a key, or an address while there are none."""
+    """Who takes turns with whom: a key, or while there are none the party of an address."""
     owner: str = ""
     """The key whose prompts may be gone on from; empty while there are none."""
     is_batch: bool = False

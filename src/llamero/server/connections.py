@@ -24,7 +24,7 @@ from ..errors import BadRequest, Busy, LlameroError, RateLimited
 from . import addresses
 from .addresses import Address
 from .answers import JSON
-from .framing import Framing
+from .framing import CONNECTION, Framing
 
 log = logging.getLogger(__name__)
 
@@ -66,7 +66,7 @@ class Connections:
         self.limits = limits
         self._is_spared = is_spared
         self._open: set[Connection] = set()
-        self._of_address: Counter[Address] = Counter()
+        self._of_party: Counter[str] = Counter()
         self._is_watching = False
 
     def __len__(self) -> int:
@@ -90,7 +90,8 @@ class Connections:
         self._open.add(connection)
         count = 0
         if (address := connection.address) is not None and not self._is_spared(address):
-            count = self._of_address[address] = self._of_address[address] + 1
+            connection.party = addresses.party(str(address))
+            count = self._of_party[connection.party] = self._of_party[connection.party] + 1
         if len(self._open) > self.limits.connections:
             raise Busy("the server has too many connections, see LLAMERO_MAX_CONNECTIONS")
         if count > self.limits.per_address:
@@ -98,10 +99,10 @@ class Connections:
 
     def leave(self, connection: Connection) -> None:
         self._open.discard(connection)
-        if (address := connection.address) is not None and address in self._of_address:
-            self._of_address[address] -= 1
-            if self._of_address[address] <= 0:
-                del self._of_address[address]
+        if party := connection.party:
+            self._of_party[party] -= 1
+            if self._of_party[party] <= 0:
+                del self._of_party[party]
 
     def _check(self) -> None:
         if not self._open:
@@ -130,6 +131,8 @@ class Connection(HttpToolsProtocol):
         super().__init__(config, server_state, app_state, loop)
         self.address: Address | None = None
         """Of the peer; None on a unix socket."""
+        self.party = ""
+        """Whom it counts for; empty: for nobody."""
         self._all = all_of_them
         self._framing = Framing()
         self._unread = b""
@@ -176,13 +179,14 @@ class Connection(HttpToolsProtocol):
         self._refuse(BadRequest("malformed request"))
 
     def on_headers_complete(self) -> None:
+        self.scope["extensions"] = {CONNECTION: {"keeps_open": self._keeps_open}}
         super().on_headers_complete()
         self._parsed_heads += 1
         self.headers = []  # the request has its own; trailers end here, where nobody takes them for its head
 
     def on_response_complete(self) -> None:
         super().on_response_complete()
-        if self._framing.in_body and not self._is_rest_worth_reading:
+        if not self._keeps_open():
             self.transport.close()
         elif self._unread:
             self.loop.call_soon(self._read)
@@ -214,10 +218,12 @@ class Connection(HttpToolsProtocol):
     def _is_answering(self) -> bool:
         return self._request is not None and not self._request.response_complete
 
-    @property
-    def _is_rest_worth_reading(self) -> bool:
-        """Of a body whose request is answered already. Who asked whether to send it at all may never do so."""
+    def _keeps_open(self) -> bool:
+        """Whether there can be another request behind an answer that is given now: not when the rest of the body is too
+        much to read for nothing. Who asked whether to send it at all may never do so."""
         framing = self._framing
+        if not framing.in_body:
+            return True
         return framing.part == "body" and framing.left_bytes <= MAX_SPILL_BYTES and not self.expect_100_continue
 
     # --- hanging up ------------------------------------------------------------------------------------------------

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import re
 import secrets
 from abc import ABC, abstractmethod
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
 from functools import partial
+from http import HTTPStatus
 from typing import Any
 
 import msgspec
@@ -24,6 +26,7 @@ from ..chat.media import Media, check_media
 from ..chat.pipeline import Reader
 from ..chat.tools import call_id
 from ..engines.wire import Wire
+from ..errors import EngineError
 from ..messages import Event, Message, Text, Think, ToolCall, Usage
 from .checks import Constraint
 from .pace import Pace
@@ -35,6 +38,9 @@ _ONE_PICTURE = asyncio.Semaphore(1)
 
 new_id = partial(call_id, secrets.randbelow)
 """An id for a call."""
+
+_MADE_UP = re.compile(r"[A-Za-z0-9]{32}")
+"""What the engine calls a call that has no id of the model's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,21 +142,28 @@ class Dialogue(ABC):
         self._media: dict[bytes, Media] = {}
         self._dropped = 0
         """Messages left out at the front."""
+        self._is_from_user = False
+        """Whether what is left of them must begin with words of the user."""
         self.bill = Bill()
         self.warnings: list[str] = []
         """What must be said about the prompt; complete when the first event of an answer is there."""
 
     @property
     def kept(self) -> tuple[Message, ...]:
-        return prompt.kept(self._talk.messages, self._dropped)
+        return self._without(self._dropped)
+
+    def _without(self, start: int) -> tuple[Message, ...]:
+        return prompt.kept(self._talk.messages, start, from_user=self._is_from_user)
 
     @property
     def image_count(self) -> int:
         return sum(len(message.images) for message in self.kept)
 
     def as_meant(self, call: ToolCall) -> ToolCall:
-        """A call by the client's name of the tool."""
-        return dataclasses.replace(call, name=self._talk.meant.get(call.name, call.name))
+        """A call by the client's name of the tool, with an id: the model's own, or one of ours."""
+        named = self._talk.meant.get(call.name, call.name)
+        is_own = call.id and not _MADE_UP.fullmatch(call.id)
+        return dataclasses.replace(call, name=named, id=call.id if is_own else new_id())
 
     async def read_media(self) -> None:
         """Check and decode every picture and sound; BadRequest for what is damaged, unknown or too large."""
@@ -163,13 +176,24 @@ class Dialogue(ABC):
     async def fit(self) -> bool:
         """Drop the oldest messages until the rest fits the window. False when that changes nothing."""
         messages, before = self._talk.messages, self._dropped
-        # one token at least must be left for an answer; the engine refuses a prompt that fills its window
-        self._dropped = await prompt.fit(messages, self._window.ctx_tokens - 1, self._count)
+        try:
+            self._dropped = await self._fitting()
+        except EngineError as error:
+            if error.status != HTTPStatus.BAD_REQUEST:
+                raise
+            # some templates refuse a conversation without a question, or one that begins with an answer
+            self._is_from_user = True
+            self._dropped = await self._fitting()
         # system messages among the dropped ones are moved, not lost
         lost = len(messages) - len(self.kept)
         if lost:
             self.warnings.append(f"the conversation is longer than the context: {lost} oldest messages left out")
         return self._dropped > before
+
+    async def _fitting(self) -> int:
+        """How many messages must go. One token at least must be left for an answer; the engine refuses a prompt that
+        fills its window."""
+        return await prompt.fit(self._talk.messages, self._window.ctx_tokens - 1, self._count)
 
     @abstractmethod
     async def count(self) -> int:
@@ -187,7 +211,7 @@ class Dialogue(ABC):
 
     async def _count(self, start: int) -> int:
         """Of the conversation without its first `start` messages."""
-        kept = prompt.kept(self._talk.messages, start)
+        kept = self._without(start)
         tokens = await self._wire.tokenize(await self._render(_without_images(kept)), add_special=True)
         counted = self._counted(kept, start)
         return len(tokens) + pictures.image_tokens(counted, has_projector=self._window.has_projector)

@@ -7,6 +7,7 @@ Source: modelfile-templates §3.4, §8.2; native-api §2.5, §2.7.
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
 import logging
 from collections.abc import Mapping, Sequence
@@ -21,8 +22,8 @@ from ..chat.parsers import call_parser, choose_parsers, visible_tokens
 from ..chat.pipeline import Parser, Reader, Tidy, Unthinking
 from ..chat.thinking import ThinkingSplitter
 from ..engines.wire import Wire
-from ..errors import AnswerUnreadable, EngineError
-from ..messages import Done, Message, Text, Thinking, ToolCall, Usage
+from ..errors import AnswerUnreadable, EngineError, LlameroError, TemplateStuck
+from ..messages import Done, Event, Message, Text, Thinking, ToolCall, Usage
 from .dialogue import Asked, Dialogue, Events, Talk, Window, new_id
 
 log = logging.getLogger(__name__)
@@ -37,6 +38,10 @@ NOT_AGAIN = 64
 
 HERE = "\x1a"
 """Where the model goes on, in a prompt with an answer that has begun: the engine knows how its template writes that."""
+
+QUIET_S = 5.0
+"""Without the first event of an answer; then it is asked whether the template is what takes so long. Most prompts are
+read sooner, and for the others one more rendering is nothing."""
 
 MAX_PREAMBLE = 256
 """Pieces of text before a call that must come; after so many, the template is one that knows no calls."""
@@ -136,7 +141,9 @@ class EngineChat(Dialogue):
     async def count(self) -> int:
         if self.image_count:
             await self.read_media()
-            return await self._wire.count_chat(await self._body())
+            body = await self._body()
+            await self._wire.apply_template(body)  # nothing bounds the template in what comes next
+            return await self._wire.count_chat(body)
         return len(await self.tokens())
 
     async def _body(self) -> dict[str, Any]:
@@ -151,17 +158,44 @@ class EngineChat(Dialogue):
     async def _read(self, asked: Asked) -> Events:
         """The engine's own events, without what a template leaves around its tags."""
         limit = prompt.thinking_limit(asked.max_thinking_tokens, self._tags.opening, self._tags.closing)
-        body = {**await self._body(), **self._next_run(asked), **limit}
+        conversation = await self._body()
+        body = {**conversation, **self._next_run(asked), **limit}
         if body.get("stop"):
             body["verbose"] = True  # only so does the engine tell which of them ended the answer
         tidy = Tidy(self._tags.opening)
         reader = Reader(*self._splitter(is_open=False))  # some thinking is nothing to the engine
-        events = self._wire.chat(body, top_logprobs=asked.top_logprobs, on_usage=self.bill.hear)
-        async with aclosing(events):
+
+        def told(event: Event) -> list[Event]:
+            return [piece for tidied in tidy.feed(event) for piece in reader.feed(tidied)]
+
+        async with aclosing(self._wire.chat(body, top_logprobs=asked.top_logprobs, on_usage=self.bill.hear)) as events:
+            for piece in told(await self._first(events, conversation)):
+                yield piece
             async for event in events:
-                for tidied in tidy.feed(event):
-                    for piece in reader.feed(tidied):
-                        yield piece
+                for piece in told(event):
+                    yield piece
+
+    async def _first(self, events: Events, conversation: dict[str, Any]) -> Event:
+        """The first event of an answer, before which the engine renders, and may be stuck in the template for ever."""
+        first = asyncio.ensure_future(anext(events))
+        try:
+            if not (await asyncio.wait([first], timeout=QUIET_S))[0]:
+                await self._try_template(conversation)
+            return await first
+        except BaseException as error:
+            if isinstance(error, asyncio.CancelledError):
+                self._wire.rendering(conversation)  # who asked has gone, and would never find out
+            first.cancel()
+            await asyncio.gather(first, return_exceptions=True)
+            raise
+
+    async def _try_template(self, conversation: dict[str, Any]) -> None:
+        try:
+            await self._wire.apply_template(conversation)
+        except TemplateStuck:
+            raise
+        except LlameroError as error:  # the chat meets with it too, and says what comes of it
+            log.debug("a template could not be tried: %s", error)
 
     def _splitter(self, *, is_open: bool) -> list[Parser]:
         tags, talk = self._tags, self._talk

@@ -9,6 +9,7 @@ import asyncio
 import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from http import HTTPStatus
 from typing import Any, Literal
 
 import msgspec
@@ -20,7 +21,7 @@ from ..dialects.gojson import encode
 from ..engines import MemoryUse
 from ..engines.bandwidth import measure_bandwidth
 from ..engines.devices import read_memory
-from ..errors import BadRequest, ModelNotFound, NotFound, RegistryAnswered
+from ..errors import BadRequest, ModelNotFound, NotFound, RegistryAnswered, RegistryError
 from ..names import ModelName, split_source
 from ..options import merge_options, read_options
 from ..registry.peek import Peek, Seen
@@ -121,10 +122,11 @@ class Fitting:
         given_up = threading.Event()
         try:
             peek = await asyncio.to_thread(self._transfers.peek, wanted, given_up.is_set)
-        except RegistryAnswered as error:
-            if error.answer_status == NotFound.status:
+        except RegistryError as error:
+            if isinstance(error, RegistryAnswered) and error.answer_status == NotFound.status:
                 raise ModelNotFound(f"model '{wanted.name}' is neither here nor at its registry") from error
-            raise
+            text = f"model '{wanted.name}' is not here, and its registry cannot tell: {error}"
+            raise RegistryError(text, status=HTTPStatus.BAD_GATEWAY) from error
         finally:
             given_up.set()
         return _at_registry(peek)

@@ -12,6 +12,10 @@ from typing import Literal
 
 from ..errors import BadRequest, LlameroError
 
+CONNECTION = "llamero.connection"
+"""The extension of an ASGI scope whose `keeps_open` says whether the connection stays behind an answer that begins now.
+A client that is not told would send its next request into a connection that ends."""
+
 MAX_HEAD_BYTES = 64 * 2**10
 """Of a request line and its fields; of trailers, too."""
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from ..errors import BadRequest, Forbidden, LlameroError, Unauthorized
+from . import addresses
 from .addresses import Address
 from .attempts import Attempts
 from .caller import Rights
@@ -40,7 +41,12 @@ class Verdict:
 
 
 def _refuse(error: LlameroError, headers: HeaderLines = (), key: Key | None = None) -> Verdict:
-    return Verdict(False, error.status, headers, error, key=key)
+    """The words stand in a header as well: the reply to a HEAD, which is how `ollama` knocks, has no body."""
+    return Verdict(False, error.status, (*headers, _warning(str(error))), error, key=key)
+
+
+def _warning(text: str) -> tuple[str, str]:
+    return ("Llamero-Warning", text)
 
 
 _FORBIDDEN = Verdict(False, 403)
@@ -51,8 +57,11 @@ _SEVERAL_HOSTS = _refuse(BadRequest("more than one Host header"))
 _NO_HOST = _refuse(BadRequest("missing Host header"))
 _BAD_HOST = _refuse(BadRequest("malformed Host header"))
 
-_NOT_LISTED = _refuse(Forbidden("forbidden: this address may not connect, see LLAMERO_ALLOW_IPS"))
-_PUBLIC = Forbidden("forbidden: public addresses are not served, see OLLAMA_API_KEY and LLAMERO_INSECURE_PUBLIC")
+_NOT_LISTED = "forbidden: this address may not connect: LLAMERO_ALLOW_IPS does not list {}"
+_PUBLIC = Forbidden(
+    "forbidden: public addresses are not served without an API key: make one on the server with `ollama key new`, or "
+    "see LLAMERO_ALLOW_IPS and LLAMERO_INSECURE_PUBLIC"
+)
 _FORWARDED = Forbidden(
     "forbidden: a forwarded request may use models but not manage them, see LLAMERO_TRUSTED_PROXIES and OLLAMA_API_KEY"
 )
@@ -96,9 +105,9 @@ class Guard:
         self._keys = keys
         self._attempts = attempts or Attempts()
         self._clock = clock
-        warning = (("Llamero-Warning", _HOST_WARNING),)
         # on a loopback bind the body is empty, as the reference's
-        self._wrong_host = Verdict(False, 403, warning) if loopback_bind else _refuse(Forbidden(_HOST_WARNING), warning)
+        quiet, aloud = Verdict(False, 403, (_warning(_HOST_WARNING),)), _refuse(Forbidden(_HOST_WARNING))
+        self._wrong_host = quiet if loopback_bind else aloud
 
     @property
     def needs_key(self) -> bool:
@@ -120,6 +129,10 @@ class Guard:
         elif self._insecure_public:
             who = "anyone who reaches it"
         return f"{listen} is served without an API key: {who} may use, change and delete models"
+
+    def shuts_out(self, address: str) -> bool:
+        """Whether LLAMERO_ALLOW_IPS keeps this address from connecting."""
+        return not self._peers.may_connect(address)
 
     def check(
         self,
@@ -144,7 +157,7 @@ class Guard:
         7. With keys, as `_judge_key` says; without, a forwarded request to what needs `admin`: 403.
         """
         if not self._peers.may_connect(peer):  # 1
-            return _NOT_LISTED
+            return self._not_listed(peer)
         head = _Head(headers)
         with_keys = self._keys().required
 
@@ -230,6 +243,13 @@ class Guard:
         if not secrets:  # 4
             return _refuse(Unauthorized(), cors)
         return _refuse(self._attempts.failed(self._peers.client(peer, head.forwarded_for), Unauthorized()), cors)
+
+    def _not_listed(self, peer: str | None) -> Verdict:
+        """Whoever sits at this machine is told the way out; which address others come by may be a proxy's secret."""
+        address = None if peer is None else addresses.parse(peer)
+        is_ours = address is not None and address.is_loopback
+        missing = f"{address}; add it and start the server again" if is_ours else "it"
+        return _refuse(Forbidden(_NOT_LISTED.format(missing)))
 
     def _may_come(self, peer: str | None) -> bool:
         """Whether a peer is served while there are no keys (security §6.5)."""

@@ -24,7 +24,7 @@ from ..store.check import Check
 from ..store.manifests import Manifest
 from ..store.usage import ModelUsage
 from .answers import JSON
-from .audit import changing, notes_of
+from .audit import change
 from .bodies import read
 from .reports import ProgressLine, Report, Shared, every, report
 from .routes import Handler, Route
@@ -141,13 +141,8 @@ class Housekeeping:
     async def move(self, request: Request, body: bytes) -> Response:
         asked = read(request, body, MoveBody, "MoveRequest")
         source, destination = ModelName.parse(asked.source), ModelName.parse(asked.destination)
-
-        def work() -> ModelName:
-            with changing(notes_of(request), self._store, destination):
-                return self._store.move(source, destination)
-
         try:
-            name = await asyncio.to_thread(work)
+            name = await change(request, self._store, destination, lambda: self._store.move(source, destination))
         except ModelNotFound:
             raise ModelNotFound(f"model '{asked.source}' not found") from None
         return Response(encode(MoveReply(name.display)), media_type=JSON)

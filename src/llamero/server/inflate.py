@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import zlib
 from collections.abc import Callable, Iterator
 
@@ -19,7 +20,16 @@ _ZSTD_PIECE_BYTES = 256
 _ZLIB_FED_BYTES = 64 * 2**10
 _PIECE_BYTES = 2**20
 
+MAX_AT_ONCE = 2
+"""Bodies that are unpacked at the same time: a few kilobytes become the largest that may be, and a hundred clients who
+send such would have no memory left between them."""
+
+_turns = asyncio.Semaphore(MAX_AT_ONCE)
+
+PLAIN = ("", "identity")
+
 FAILED = "failed to decompress request body"
+UNSUPPORTED = "unsupported content encoding"
 
 Unpack = Callable[[bytes], Iterator[bytes]]
 """From a compressed body to its pieces. Raises BadRequest for a damaged one."""
@@ -28,15 +38,24 @@ Unpack = Callable[[bytes], Iterator[bytes]]
 async def inflated(body: bytes, encoding: str, limit_bytes: int) -> bytes:
     """The body as it was before its `Content-Encoding`. Raises BadRequest for a damaged one, TooLarge, or 415."""
     match encoding.strip().lower():
-        case "" | "identity":
+        case coding if coding in PLAIN:
             return body
         case "gzip" | "x-gzip":
-            return await asyncio.to_thread(_within, limit_bytes, _gunzip, body)
+            unpack = _gunzip
         case "deflate":
-            return await asyncio.to_thread(_within, limit_bytes, _inflate, body)
+            unpack = _inflate
         case "zstd":
-            return await asyncio.to_thread(_within, limit_bytes, _unzstd, body)
-    raise LlameroError("unsupported content encoding", status=415)
+            unpack = _unzstd
+        case _:
+            raise LlameroError(UNSUPPORTED, status=415)
+    async with _turns:
+        return await asyncio.to_thread(_within, limit_bytes, unpack, body)
+
+
+def insist_plain(encoding: str) -> None:
+    """For routes that unpack nothing, as the reference's own. Raises LlameroError with 415."""
+    if encoding.strip().lower() not in PLAIN:
+        raise LlameroError(UNSUPPORTED, status=415)
 
 
 def _within(limit_bytes: int, unpack: Unpack, body: bytes) -> bytes:
@@ -46,7 +65,10 @@ def _within(limit_bytes: int, unpack: Unpack, body: bytes) -> bytes:
         size += len(piece)
         if size > limit_bytes:
             raise TooLarge(limit_bytes)
-    return b"".join(unpack(body))
+    held = io.BytesIO()  # which needs no second copy for the whole
+    for piece in unpack(body):
+        held.write(piece)
+    return held.getvalue()
 
 
 def _gunzip(body: bytes) -> Iterator[bytes]:

@@ -33,6 +33,12 @@ FILE = "file"
 """The source of a key that can be revoked here."""
 
 NO_ADMIN = "no admin key is left: models and keys of this server cannot be managed while it runs"
+NO_KEY = (
+    "no API key is left, so nobody is served: stop the server, then make one (ollama key new NAME --role admin), or "
+    "remove the key file to serve without keys"
+)
+ONLY_HERE = "there is no API key: only this machine is served (LLAMERO_ADMIN_LOOPBACK)"
+NONE_NEEDED = "there are no API keys: whoever may connect is served without one"
 FIRST_IS_LOCAL = (
     "forbidden: as long as a server has no API keys, the first is made on its own machine: whoever makes it keeps all "
     "others out"
@@ -88,6 +94,8 @@ class Keyring:
         keys, now_s = self._store.keys, time.time()
         ours = await self._in_file()
         replies = [_reply(key, now_s, FILE if key.name in ours else ENVIRONMENT) for key in keys]
+        if not replies:
+            request.state.warnings.append(ONLY_HERE if keys.required else NONE_NEEDED)
         return Response(encode(KeysReply(replies)), media_type=JSON)
 
     async def new(self, request: Request, body: bytes) -> Response:
@@ -109,7 +117,9 @@ class Keyring:
         if asked.name in self._names and asked.name not in await self._in_file():
             raise BadRequest(f"the key {asked.name} is set by {ENVIRONMENT}: take it out there and restart the server")
         await self._change(lambda: key_file.remove(self._store.file, asked.name))
-        if not self._can_be_managed:
+        if not len(self._store.keys):
+            request.state.warnings.append(ONLY_HERE if self._admin_loopback else NO_KEY)
+        elif not self._can_be_managed:
             request.state.warnings.append(NO_ADMIN)
         return nothing()
 

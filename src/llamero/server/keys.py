@@ -195,7 +195,7 @@ def read_file(path: Path) -> str | None:
     if len(data) > MAX_FILE_BYTES:
         raise BadKeys(f"the file of API keys is larger than {MAX_FILE_BYTES} bytes: {path}")
     try:
-        return data.decode("utf-8")
+        return data.decode("utf-8-sig")  # some editors begin a file with a mark
     except UnicodeDecodeError:
         raise BadKeys(f"the file of API keys is not UTF-8: {path}") from None
 

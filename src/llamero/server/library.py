@@ -25,7 +25,7 @@ from ..scheduler.loop import Scheduler
 from ..scheduler.views import Snapshot
 from ..store import Model, Store, Summary
 from .answers import JSON, nothing
-from .audit import changing, notes_of
+from .audit import change, changing, notes_of
 from .bodies import read
 from .caller import caller
 from .fullness import Fullness
@@ -239,13 +239,8 @@ class Library:
         asked = read(request, body, native.CopyBody, "CopyRequest")
         source = _name(asked.source, "source")
         destination = _name(asked.destination, "destination")
-
-        def work() -> None:
-            with changing(notes_of(request), self._store, destination):
-                self._store.copy(source, destination)
-
         try:
-            await asyncio.to_thread(work)
+            await change(request, self._store, destination, lambda: self._store.copy(source, destination))
         except ModelNotFound:
             raise ModelNotFound(f'model "{asked.source}" not found') from None
         return nothing()
@@ -257,17 +252,10 @@ class Library:
             raise BadRequest("model is required")
         try:
             name = stub_name(text)
-        except BadRequest as error:
-            if "use either" in str(error):
-                raise
+        except InvalidName:
             raise BadRequest(f"name {_quoted(text)} is invalid") from None
-
-        def work() -> None:
-            with changing(notes_of(request), self._store, name):
-                self._store.delete(name)
-
         try:
-            await asyncio.to_thread(work)
+            await change(request, self._store, name, lambda: self._store.delete(name))
         except ModelNotFound:
             raise ModelNotFound(f"model '{text}' not found") from None
         return nothing()

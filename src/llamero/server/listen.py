@@ -55,6 +55,20 @@ class Listener:
     def shown(self) -> str:
         return self.host.url if self.host.is_unix else self.host.netloc
 
+    @property
+    def own_address(self) -> str | None:
+        """By which programs on this machine come; None by a socket file."""
+        if self.host.is_unix:
+            return None
+        return "127.0.0.1" if self.host.host in ("", "0.0.0.0", "::") else self.host.host
+
+    @property
+    def is_for_everybody(self) -> bool:
+        """Whether its socket file lets every account of this machine connect: one of systemd's, unless it is told."""
+        with contextlib.suppress(OSError):  # one without a file
+            return self.host.is_unix and bool(Path(self.host.path).stat().st_mode & stat.S_IWOTH)
+        return False
+
     def close(self) -> None:
         """Let go of the address. Our socket file goes too, unless another server has put its own there meanwhile."""
         if self.file is not None:
@@ -114,18 +128,19 @@ def _bind(host: HostUrl) -> socket.socket:
         raise CannotListen(f"listen tcp: lookup {host.host}: {reason}; write an address of this machine") from error
     # a name may have several addresses; Go, and hence the reference, takes the first IPv4 one
     family, kind, protocol, _, address = min(found, key=lambda each: each[0] != socket.AF_INET)
-    listening = socket.socket(family, kind, protocol)
     try:
-        if sys.platform == "win32":
-            listening.setsockopt(socket.SOL_SOCKET, socket.SO_EXCLUSIVEADDRUSE, 1)  # there, REUSEADDR means to steal
-        else:
-            listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        if family == socket.AF_INET6:
-            listening.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0 if target == "::" else 1)
-        listening.bind(address)
-        listening.listen(BACKLOG)
+        with contextlib.ExitStack() as opened:
+            listening = opened.enter_context(socket.socket(family, kind, protocol))
+            if sys.platform == "win32":
+                listening.setsockopt(socket.SOL_SOCKET, socket.SO_EXCLUSIVEADDRUSE, 1)  # REUSEADDR means to steal there
+            else:
+                listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            if family == socket.AF_INET6:
+                listening.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0 if target == "::" else 1)
+            listening.bind(address)
+            listening.listen(BACKLOG)
+            opened.pop_all()
     except OSError as error:
-        listening.close()
         if not host.host and error.errno in (errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL):
             return _bind(replace(host, host="0.0.0.0"))  # a machine without IPv6: these are all it has
         raise CannotListen(f"listen tcp {host.netloc}: bind: {_reason(error)}{_advice(host, error)}") from error

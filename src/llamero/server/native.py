@@ -83,8 +83,14 @@ def routes(
     inference: Inference, library: Library, transfers: Transfers, settings: Settings, clock: native.Clock
 ) -> list[Route]:
     own = Native(inference, clock)
-    limit = settings.max_body_bytes
+    return [
+        *_looking(own, library),
+        *_answering(own, settings.max_body_bytes),
+        *_managing(library, transfers),
+    ]
 
+
+def _looking(own: Native, library: Library) -> list[Route]:
     def get(path: str, handler: Handler, summary: str, role: Role, reply: type | None = None) -> list[Route]:
         return [Route(method, path, handler, summary, role, reply=reply) for method in ("GET", "HEAD")]
 
@@ -102,6 +108,11 @@ def routes(
             body=native.ShowBody,
             reply=models.ShowReply,
         ),
+    ]
+
+
+def _answering(own: Native, limit_bytes: int) -> list[Route]:
+    return [
         Route(
             "POST",
             "/api/generate",
@@ -111,7 +122,7 @@ def routes(
             body=native.GenerateBody,
             reply=native.GenerateReply,
             lines=native.GenerateReply,
-            body_limit_bytes=limit,
+            body_limit_bytes=limit_bytes,
         ),
         Route(
             "POST",
@@ -122,7 +133,7 @@ def routes(
             body=native.ChatBody,
             reply=native.ChatReply,
             lines=native.ChatReply,
-            body_limit_bytes=limit,
+            body_limit_bytes=limit_bytes,
         ),
         Route(
             "POST",
@@ -132,7 +143,7 @@ def routes(
             "infer",
             body=native.EmbedBody,
             reply=native.EmbedReply,
-            body_limit_bytes=limit,
+            body_limit_bytes=limit_bytes,
         ),
         Route(
             "POST",
@@ -142,8 +153,13 @@ def routes(
             "infer",
             body=native.EmbeddingsBody,
             reply=native.EmbeddingsReply,
-            body_limit_bytes=limit,
+            body_limit_bytes=limit_bytes,
         ),
+    ]
+
+
+def _managing(library: Library, transfers: Transfers) -> list[Route]:
+    return [
         Route(
             "POST",
             "/api/create",

@@ -49,6 +49,8 @@ def errors_about(prompt: str) -> ErrorShape:
 
 
 ERRORS = errors_about("messages")
+SHARED_ERRORS = replace(ERRORS, others={b"anthropic-version": ANTHROPIC_ERRORS})
+"""Of paths that both APIs have: each client reads errors in its own form only."""
 
 Clock = Callable[[], int]
 """Nanoseconds since 1970."""
@@ -110,10 +112,11 @@ class OpenAI:
             raise InvalidField("the log-probabilities of a prompt cannot be told: echo without logprobs", "logprobs")
         # the model stays as it is: what `keep_alive` says comes true behind the answers
         model = replace(asked.request, keep_alive_ns=None)
-        return [
-            Echo(prompt if isinstance(prompt, str) else await self._inference.detokenize(model, prompt, "prompt"))
+        texts = [
+            prompt if isinstance(prompt, str) else (await self._inference.detokenize(model, prompt, "prompt")).value
             for prompt in asked.prompts
         ]
+        return [Echo(text) for text in texts]
 
     async def embeddings(self, request: Request, body: bytes) -> Response:
         asked = embeddings.read_embeddings(body)
@@ -156,11 +159,8 @@ def _json(body: bytes) -> Response:
 
 
 def _is_anthropic(request: Request) -> bool:
-    """Whether Anthropic's client asks, which reads errors in its own form only."""
-    if "anthropic-version" not in request.headers:
-        return False
-    request.state.errors = ANTHROPIC_ERRORS
-    return True
+    """Whether Anthropic's client asks."""
+    return request.state.errors is ANTHROPIC_ERRORS
 
 
 def _named(request: Request) -> tuple[str, ModelName]:
@@ -182,11 +182,13 @@ def routes(inference: Inference, store: Store, settings: Settings, pictures: Pic
         post("/v1/chat/completions", own.chat, "messages", "Answer a conversation, in OpenAI's form"),
         post("/v1/completions", own.completions, "prompt", "Complete a prompt, in OpenAI's form"),
         post("/v1/embeddings", own.embeddings, "input", "Turn texts into vectors, in OpenAI's form"),
-        Route("GET", "/v1/models", own.models, "List the models, in the form of who asks", "infer", errors=ERRORS),
+        Route(
+            "GET", "/v1/models", own.models, "List the models, in the form of who asks", "infer", errors=SHARED_ERRORS
+        ),
     ]
     for path in ("{model}", "{namespace}/{model}", "{host}/{namespace}/{model}"):
         table += [
-            Route("GET", f"/v1/models/{path}", own.model, "One model", "infer", errors=ERRORS),
-            Route("DELETE", f"/v1/models/{path}", own.delete, "Remove a model", errors=ERRORS),
+            Route("GET", f"/v1/models/{path}", own.model, "One model", "infer", errors=SHARED_ERRORS),
+            Route("DELETE", f"/v1/models/{path}", own.delete, "Remove a model", errors=SHARED_ERRORS),
         ]
     return table

@@ -23,11 +23,14 @@ from uvicorn.config import STARTUP_FAILURE
 
 from ..config import Settings
 from . import descriptors
+from .addresses import Address
 from .app import App
 from .framing import MAX_HEAD_BYTES
+from .handshakes import Handshakes, Reception
 from .listen import BACKLOG, Listener
 from .peers import Networks
-from .tls import GOODBYE_S, HANDSHAKE_S, Tls
+from .signals import STOP, Signals, on_terminal
+from .tls import Tls
 
 log = logging.getLogger(__name__)
 
@@ -41,10 +44,6 @@ all is over in five. Whatever hangs beyond that is left behind."""
 SAID_TWICE = 128
 """Added to the signal's number: the exit status of a program that a signal ended."""
 
-_STOP = [signal.SIGINT, signal.SIGTERM]
-if sys.platform == "win32":
-    _STOP.append(signal.SIGBREAK)
-
 
 class Process(uvicorn.Server):
     """uvicorn, told to leave with status 0 when it is asked to stop, and at once when it is asked twice."""
@@ -56,8 +55,9 @@ class Process(uvicorn.Server):
         listeners: Sequence[Listener],
         tls: Tls | None,
         reload: Callable[[], None],
+        signals: Signals,
     ) -> None:
-        """`reload` is called on SIGHUP."""
+        """`reload` is called on SIGHUP; `signals` knows what came before there was anything to reload."""
         super().__init__(
             uvicorn.Config(
                 app,
@@ -73,12 +73,14 @@ class Process(uvicorn.Server):
                 **_protocol(settings),
             )
         )
-        descriptors.provide(settings.max_connections)
+        self._handshakes = Handshakes(settings.max_connections, _spared(settings))
+        descriptors.provide(settings.max_connections * (1 if tls is None else 2))
         self._listeners = listeners
+        self._receptions: list[Reception] = []
         self._tls = tls
         self._reload = reload
         self._stop_s = settings.stop_timeout_s
-        self._has_terminal = _on_terminal()
+        self._signals = signals
 
     # --- listening ---
 
@@ -87,10 +89,12 @@ class Process(uvicorn.Server):
         await self.lifespan.startup()
         if self.lifespan.should_exit:
             sys.exit(STARTUP_FAILURE)
-        self.servers = [await self._accept(listener) for listener in self._listeners]
+        opened = [await self._accept(listener) for listener in self._listeners]
+        self.servers = [each for each in opened if not isinstance(each, Reception)]
+        self._receptions = [each for each in opened if isinstance(each, Reception)]
         self.started = True
 
-    async def _accept(self, listener: Listener) -> asyncio.Server:
+    async def _accept(self, listener: Listener) -> asyncio.Server | Reception:
         loop = asyncio.get_running_loop()
         if sys.platform != "win32" and listener.host.is_unix:
             # who made a socket file removes it: `Listener.close`, or the service manager
@@ -98,14 +102,7 @@ class Process(uvicorn.Server):
             return await loop.create_unix_server(self._protocol, sock=listener.socket, backlog=BACKLOG, **more)
         if self._tls is None:
             return await loop.create_server(self._protocol, sock=listener.socket, backlog=BACKLOG)
-        return await loop.create_server(
-            self._protocol,
-            sock=listener.socket,
-            backlog=BACKLOG,
-            ssl=self._tls.context,
-            ssl_handshake_timeout=HANDSHAKE_S,
-            ssl_shutdown_timeout=GOODBYE_S,
-        )
+        return Reception(listener.socket, self._tls.context, self._protocol, self._handshakes)
 
     def _protocol(self) -> asyncio.Protocol:
         return self.config.http_protocol_class(  # type: ignore[call-arg]
@@ -116,10 +113,12 @@ class Process(uvicorn.Server):
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
-        for number in _STOP:
+        for number in STOP:
             signal.signal(number, self._leave)
         if sys.platform != "win32":
             asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, self._hang_up)
+        if self._signals.was_hung_up:
+            self._hang_up()
         yield
 
     def _leave(self, number: int, frame: FrameType | None) -> None:
@@ -129,7 +128,7 @@ class Process(uvicorn.Server):
 
     def _hang_up(self) -> None:
         """SIGHUP asks a service to read its files again; from a terminal it says that the terminal is gone."""
-        if self._has_terminal and not _on_terminal():
+        if self._signals.had_terminal and not on_terminal():
             self.should_exit = True
         else:
             self._reload()
@@ -142,6 +141,8 @@ class Process(uvicorn.Server):
         hurry = threading.Timer(self._stop_s + LAST_S, _abandon)
         hurry.daemon = True
         hurry.start()
+        for reception in self._receptions:
+            await reception.close()
         await super().shutdown([listener.socket for listener in self._listeners])
 
 
@@ -156,14 +157,14 @@ def _protocol(settings: Settings) -> dict[str, Any]:
         }
     from .connections import Connections, Limits
 
-    proxies = Networks("LLAMERO_TRUSTED_PROXIES", settings.trusted_proxies)
     limits = Limits(connections=settings.max_connections, idle_s=KEEP_ALIVE_S)
-    connections = Connections(limits, lambda address: address.is_loopback or address in proxies)
-    return {"http": connections.connection, "ws": "none"}
+    return {"http": Connections(limits, _spared(settings)).connection, "ws": "none"}
 
 
-def _on_terminal() -> bool:
-    return any(os.isatty(descriptor) for descriptor in range(3))
+def _spared(settings: Settings) -> Callable[[Address], bool]:
+    """Whose connections are not counted each for itself: those of this machine, and of proxies, many people's."""
+    proxies = Networks("LLAMERO_TRUSTED_PROXIES", settings.trusted_proxies)
+    return lambda address: address.is_loopback or address in proxies
 
 
 def _abandon() -> None:

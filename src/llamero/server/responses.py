@@ -83,7 +83,9 @@ class Responses:
 
     async def count(self, request: Request, body: bytes) -> Response:
         asked = await self._read(request, body)
-        return _json(kept.write_input_tokens(await unless_gone(request, self._inference.count(asked.request))))
+        told = await unless_gone(request, self._inference.count(asked.request))
+        request.state.warnings += told.warnings
+        return _json(kept.write_input_tokens(told.value))
 
     async def get(self, request: Request, body: bytes) -> Response:
         if request.query_params.get("stream", "false") != "false":

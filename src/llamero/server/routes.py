@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import posixpath
 from collections.abc import Awaitable, Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from starlette.requests import Request
@@ -50,6 +50,12 @@ class ErrorShape:
     """In which every reply carries the id of its request; empty: in none."""
     not_found: Callable[[str, str, str], bytes] | None = None
     """The body for a method, a path that is none, and the id of the request; None: plain text."""
+    others: Mapping[bytes, ErrorShape] = field(default_factory=dict)
+    """In its place, for clients that send a header of this name, in lower case."""
+
+    def towards(self, headers: Iterable[tuple[bytes, bytes]]) -> ErrorShape:
+        """The shape that a client reads which sends these headers."""
+        return next((self.others[name] for name, _ in headers if name in self.others), self)
 
 
 NATIVE_ERRORS = ErrorShape(lambda error, _: native.write_error(error), native.ErrorReply)

@@ -21,7 +21,7 @@ from ..errors import LlameroError
 
 log = logging.getLogger(__name__)
 
-HANDSHAKE_S = 15.0
+HANDSHAKE_S = 15
 """As long as the head of a request may take (security §5). Until then a connection is nobody's."""
 GOODBYE_S = 2.0
 """For a peer to confirm the end of a connection: most never do."""

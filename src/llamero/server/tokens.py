@@ -58,15 +58,17 @@ class Tokens:
         if asked.text is not None and asked.content is not None:
             raise InvalidField("text and content are two names of one field: give one of them", "content")
         work = self._inference.tokenize(_for(asked), text, add_special=asked.add_special)
-        tokens = await unless_gone(request, work)
-        return Response(encode(TokenizeReply(asked.model, tokens)), media_type=JSON)
+        told = await unless_gone(request, work)
+        request.state.warnings += told.warnings
+        return Response(encode(TokenizeReply(asked.model, told.value)), media_type=JSON)
 
     async def detokenize(self, request: Request, body: bytes) -> Response:
         asked = bodies.read(request, body, DetokenizeBody, "DetokenizeRequest")
         if asked.tokens is None:
             raise InvalidField("tokens is required", "tokens")
-        text = await unless_gone(request, self._inference.detokenize(_for(asked), asked.tokens))
-        return Response(encode(DetokenizeReply(asked.model, text)), media_type=JSON)
+        told = await unless_gone(request, self._inference.detokenize(_for(asked), asked.tokens))
+        request.state.warnings += told.warnings
+        return Response(encode(DetokenizeReply(asked.model, told.value)), media_type=JSON)
 
 
 def _for(asked: TokenizeBody | DetokenizeBody) -> messages.Request:

@@ -24,7 +24,10 @@ log = logging.getLogger(__name__)
 FLUSH_S = 1.0
 """What is still to be sent may take this long when the server stops, which it has to within five seconds."""
 
-MISSING = "traces are asked for by OTEL_EXPORTER_OTLP_ENDPOINT and need the extra otel: pip install 'llamero[otel]'"
+MISSING = (
+    "traces are asked for by OTEL_EXPORTER_OTLP_ENDPOINT and need the extra otel: pip install '.[otel]' in the folder "
+    "of Llamero's source"
+)
 
 
 class Traces(Protocol):
