@@ -76,6 +76,17 @@ class TerminalProgram:
     def type(self, text: str) -> None:
         os.write(self._ours, text.encode())
 
+    def go_on_after_a_shell(self) -> None:
+        """As a shell's `fg` does it: the shell's own modes are the terminal's when the program goes on."""
+        modes = termios.tcgetattr(self._ours)
+        modes[3] |= termios.ICANON | termios.ECHO
+        termios.tcsetattr(self._ours, termios.TCSANOW, modes)
+        self._process.send_signal(signal.SIGCONT)
+        deadline = time.monotonic() + WAIT_LIMIT_S
+        while termios.tcgetattr(self._ours)[3] & termios.ECHO:
+            assert time.monotonic() < deadline, "what is typed is still shown"
+            time.sleep(0.01)
+
     def expect(self, pattern: str) -> str:
         """Wait until the output after the last match matches; returns what came up to and with the match."""
         deadline = time.monotonic() + WAIT_LIMIT_S

@@ -12,8 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli.nginx import Nginx, needs_nginx, nginx
+from tests.cli.nginx import Nginx, nginx
 from tests.cli.screens import Screen, needs_tmux
+from tests.nginx import needs_nginx
 from tests.running import OLLAMA, Server, linked_copy, running
 
 pytestmark = [pytest.mark.engine, needs_nginx]
@@ -61,6 +62,7 @@ def script(name: str, folder: Path, *argv: str, dotenv: str = "", **env: str) ->
     return done
 
 
+@pytest.mark.heavy
 def test_greetings_with_everything_from_the_file(proxy: Nginx, tmp_path: Path) -> None:
     dotenv = f"OLLAMA_BASE_URL={proxy.url(CREDENTIALS)}\nSSL_CERT_FILE={proxy.certificate}\n"
     done = script("hi-ai", tmp_path, dotenv=dotenv)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import shutil
 import subprocess
 from pathlib import Path
@@ -103,4 +104,25 @@ def test_bash_completes(ollama: Ollama, server: ScriptedServer, tmp_path: Path, 
     path = f"{OLLAMA.parent}:{os.environ['PATH']}"
     env = {"PATH": path, "OLLAMA_HOST": server.address, "HOME": str(tmp_path), "COMP_WORDBREAKS": " \t\n\"'><=;|&(:"}
     done = subprocess.run(["bash", "-c", asks], env=env, capture_output=True, text=True, check=True)
+    assert done.stdout.split() == words.split()
+
+
+@pytest.mark.skipif(shutil.which("fish") is None, reason="fish is not installed")
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ("ollama run llama3.2:", "llama3.2:1b llama3.2:latest"),
+        ("ollama key ", "list new revoke"),  # and no files
+        ("ollama create mine -f ", "file"),
+    ],
+)
+def test_fish_completes(ollama: Ollama, server: ScriptedServer, tmp_path: Path, line: str, words: str) -> None:
+    folder = tmp_path / "here"
+    folder.mkdir()
+    (folder / "file").touch()
+    asks = f"{ollama('completion', 'fish').out}\ncomplete -C {shlex.quote(line)}"
+    env = {"PATH": f"{OLLAMA.parent}:{os.environ['PATH']}", "OLLAMA_HOST": server.address, "HOME": str(tmp_path)}
+    done = subprocess.run(
+        ["fish", "--no-config", "-c", asks], env=env, cwd=folder, capture_output=True, text=True, check=True
+    )
     assert done.stdout.split() == words.split()

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from llamero.server import key_file
-from llamero.server.keys import Keys
+from llamero.server.keys import Keys, KeyStore
 from tests.cli.conftest import Ollama
 from tests.cli.scripted_server import Reply, ScriptedServer
 from tests.running import free_port
@@ -118,6 +118,23 @@ def test_without_a_server_it_is_the_file(ollama: Ollama, tmp_path: Path) -> None
     assert ollama("key", "revoke", "root", env=env).out == "revoked root\n"
     assert ollama("key", "revoke", "root", env=env).status == 1
     assert [key.name for key in key_file.listed(file)] == ["guest"]
+
+
+def test_without_a_server_what_is_left_is_told(ollama: Ollama, tmp_path: Path) -> None:
+    env = {"OLLAMA_HOST": f"127.0.0.1:{free_port()}"}
+    file = tmp_path / ".ollama" / "llamero" / "keys"
+    nobody_asked = ollama("key", "list", env=env)
+    assert "serves whoever may connect" in nobody_asked.err
+    for role in ("admin", "infer"):
+        ollama("key", "new", role, "--role", role, env=env)
+    assert "Warning" not in ollama("key", "list", env=env).err
+    assert "no admin key" in ollama("key", "revoke", "admin", env=env).err
+    assert "serves nobody" in ollama("key", "revoke", "infer", env=env).err
+    assert "serves nobody" in ollama("key", "list", env=env).err
+    store = KeyStore("", file)
+    assert store.keys.required, "and so it is"
+    file.unlink()
+    assert not KeyStore("", file).keys.required
 
 
 def test_the_file_may_have_another_place(ollama: Ollama, tmp_path: Path) -> None:

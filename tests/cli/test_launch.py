@@ -222,6 +222,7 @@ def test_configuring_keeps_the_rest_and_can_be_undone(agents: Agents) -> None:
     assert (written["theme"], written["env"]["EDITOR"]) == ("dark", "vi")
     assert written["env"]["ANTHROPIC_BASE_URL"] == f"http://{agents.server.address}"
     assert stat.S_IMODE(path.stat().st_mode) == 0o640
+    assert stat.S_IMODE((path.parent.parent / ".ollama" / "llamero").stat().st_mode) == 0o700
 
     agents.set_up("claude", "--config", "--model", "llama3.2", "--yes")  # what was before us stays what is put back
     assert json.loads(path.read_text())["env"]["ANTHROPIC_MODEL"] == "llama3.2"

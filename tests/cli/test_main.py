@@ -317,6 +317,30 @@ def test_a_reader_that_has_gone_is_no_error(server: ScriptedServer) -> None:
     assert process.stderr == b"status 141\n"
 
 
+def test_a_reader_of_the_progress_that_has_gone_is_no_error(server: ScriptedServer) -> None:
+    server.replies["POST /api/pull"] = Reply(lines=[{"status": "pulling manifest"}, {"status": "success"}])
+    process = subprocess.run(
+        [sys.executable, "-m", "llamero.cli.main", "pull", "m"],
+        env=os.environ | {"OLLAMA_HOST": server.address},
+        stderr=_closed_pipe(),
+    )
+    assert process.returncode == 141
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="this system has no disk that is always full")
+def test_a_disk_that_takes_no_more_output(server: ScriptedServer) -> None:
+    server.replies["GET /api/tags"] = Reply(json={"models": []})
+    with open("/dev/full", "wb") as full:
+        process = subprocess.run(
+            [sys.executable, "-m", "llamero.cli.main", "list"],
+            env=os.environ | {"OLLAMA_HOST": server.address},
+            stdout=full,
+            stderr=subprocess.PIPE,
+        )
+    assert process.stderr == b"Error: the output cannot be written: no space left on device\n"
+    assert process.returncode == 1
+
+
 def _closed_pipe() -> int:
     reading, writing = os.pipe()
     os.close(reading)

@@ -140,6 +140,27 @@ def test_ctrl_c_during_an_answer_returns_to_the_prompt(repl: TerminalProgram, mo
     assert last_messages(model) == [{"role": "user", "content": "first"}, {"role": "user", "content": "second"}]
 
 
+@pytest.mark.parametrize("place", ["content", "thinking"])
+def test_what_breaks_an_answer_off_has_its_own_line(repl: TerminalProgram, model: ScriptedServer, place: str) -> None:
+    half = {"message": {"content": "", place: "Half a"}, "done": False}
+    model.replies["POST /api/chat"] = Reply(lines=[half, {"error": "gone"}])
+    repl.expect(PLACEHOLDER)
+    repl.type("first\r")
+    repl.expect(r"Half a(\x1b\[0m)?\r\nError: gone\r\n")
+
+
+def test_after_a_shell_keys_are_not_mixed_into_the_answer(repl: TerminalProgram, model: ScriptedServer) -> None:
+    half = Reply(lines=[{"message": {"content": "Half an"}, "done": False}, threading.Event()])
+    model.replies["POST /api/chat"] = [half, chatted("Hello")]
+    repl.expect(PLACEHOLDER)
+    repl.type("first\r")
+    repl.expect("Half an")
+    repl.go_on_after_a_shell()
+    repl.type("typed meanwhile")
+    repl.type("\x03")
+    assert "typed" not in repl.expect(PLACEHOLDER)
+
+
 @pytest.mark.parametrize(
     ("keys", "message"),
     [
@@ -254,7 +275,7 @@ def test_an_answer_that_ends_in_its_thinking_leaves_no_colour(server: ScriptedSe
     }
     with start(server, tmp_path, "run", "m", "hi") as program:
         assert program.wait() == 1
-    assert program.output.endswith("\x1b[38;5;245mhm\x1b[0mError: x\r\n")
+    assert program.output.endswith("\x1b[38;5;245mhm\x1b[0m\r\nError: x\r\n")
 
 
 def test_a_tool_call_is_grey_but_for_its_words(server: ScriptedServer, tmp_path: Path) -> None:

@@ -35,6 +35,7 @@ LEFT_ALONE = [
     "http://127.0.0.1:11434/api/tags",
     "map[OLLAMA_API_KEY:[set] OLLAMA_HOST:127.0.0.1]",
     "OLLAMA_API_KEY=[set]",
+    "set LLAMERO_MAX_CONCURRENT_PER_KEY=4 and LLAMERO_TLS_KEY=/srv/tls.pem",
     "10:20:30 done",
 ]
 
@@ -77,10 +78,11 @@ def test_where_a_secret_lies_is_none() -> None:
         "LLAMERO_API_KEYS_FILE": "/srv/llamero/keys",
         "LLAMERO_TLS_KEY": "/srv/llamero/tls.pem",
         "SSH_AUTH_SOCK": "/tmp/agent.sock",
+        "LLAMERO_MAX_CONCURRENT_PER_KEY": "10000000",
     }
     redact = Redaction(secrets_of(env))
-    for path in env.values():
-        assert redact(f"{path} is readable by others") == f"{path} is readable by others"
+    for value in env.values():
+        assert redact(f"{value} is readable by others") == f"{value} is readable by others"
 
 
 @pytest.mark.parametrize(

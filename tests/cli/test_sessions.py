@@ -53,6 +53,13 @@ def test_what_is_no_conversation_is_passed_over(kept: Sessions, tmp_path: Path, 
     assert [each.title for each in kept.all()] == ["one"]
 
 
+def test_nobody_else_looks_into_the_new_folders(tmp_path: Path) -> None:
+    folder = tmp_path / "llamero" / "sessions"
+    kept = Sessions(folder, pytest.fail)
+    kept.keep(kept.new_path(), record("one"))
+    assert [path.stat().st_mode & 0o777 for path in (folder.parent, folder)] == [0o700, 0o700]
+
+
 def test_a_folder_that_cannot_be_written_is_said_once(tmp_path: Path) -> None:
     (tmp_path / "sessions").write_text("a file")
     said: list[str] = []

@@ -103,7 +103,7 @@ def _digest(text: str) -> str:
 
 def _replace(path: Path, text: str) -> None:
     """All of the text or nothing, with the rights that the file has, else readable by its owner alone."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)  # as private as the file
     mode = PRIVATE
     with suppress(FileNotFoundError):
         mode = stat.S_IMODE(path.stat().st_mode)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from ..client import Metrics, Part
 from ..durations import SECOND, format_duration
+from ..errors import LlameroError
 from .markdown import Markdown
 from .progress import Display
 from .terminal import BOLD, GREY, RESET, Terminal, size
@@ -63,6 +64,12 @@ class AnswerView:
         if self.thinking:
             self.thinking.close()
 
+    def break_off(self) -> None:
+        """After a failure: what is said of it begins a line of its own."""
+        shown = self.text or (self.thinking.text if self.thinking else "")
+        if shown and not shown.endswith("\n") and self._terminal.stdout.isatty():
+            self._terminal.out("\n")
+
     def _write(self, text: str) -> None:
         text = self._terminal.safe(text)
         if self._markdown:
@@ -94,12 +101,16 @@ def show_answer(view: AnswerView, parts: Generator[Part], until_seen: Display) -
     However this ends, the request has ended too: Ctrl+C closes the connection, which stops the model.
     """
     metrics = None
-    with closing(view), closing(parts), until_seen:
-        for part in parts:
-            if view.shows(part):
-                until_seen.close()
-            view.show(part)
-            metrics = part.metrics
+    try:
+        with closing(view), closing(parts), until_seen:
+            for part in parts:
+                if view.shows(part):
+                    until_seen.close()
+                view.show(part)
+                metrics = part.metrics
+    except LlameroError:
+        view.break_off()
+        raise
     return metrics
 
 

@@ -71,11 +71,10 @@ class App:
             return []
 
     def _client(self, **more: Any) -> Client:
-        from ..client import Client, Proxies
+        from ..client import Certificates, Client, Proxies
 
-        trusted_file = self.env.get("SSL_CERT_FILE", "").strip()
-        proxies = Proxies.from_env(self.env)
-        return Client(self.settings.host, self.settings.api_key, proxies=proxies, trusted_file=trusted_file, **more)
+        proxies, certificates = Proxies.from_env(self.env), Certificates.from_env(self.env)
+        return Client(self.settings.host, self.settings.api_key, proxies=proxies, certificates=certificates, **more)
 
     def warn(self, text: str) -> None:
         self.terminal.err(f"Warning: {printable(text)}\n")

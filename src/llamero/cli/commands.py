@@ -563,7 +563,6 @@ def search(app: App, /, words: tuple[str, ...], index: str, limit: int, json: bo
     find(app, " ".join(words), index=index, limit=limit, as_json=json)
 
 
-_TASKS = "greeting, coding, reasoning, summarising, translation, long-context, json, tool-call"
 _TARGET_VARIABLES = ("OLLAMA_BASE_URL", "OLLAMA_HOST", "OLLAMA_API_KEY")
 
 

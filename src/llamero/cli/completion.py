@@ -59,10 +59,16 @@ _FISH = """\
 # fish completion for ollama: ollama completion fish | source
 function __ollama_complete
     set -l before (commandline -opc)
-    ollama __complete -- $before[2..-1] (commandline -ct) 2>/dev/null
+    set -l found (ollama __complete -- $before[2..-1] (commandline -ct) 2>/dev/null)
+    # files only where nothing is known, or they would be offered beside the names of models
+    if set -q found[1]
+        printf '%s\\n' $found
+    else
+        __fish_complete_path (commandline -ct)
+    end
 end
-complete -c ollama -a '(__ollama_complete)'
-complete -c llamero -a '(__ollama_complete)'
+complete -c ollama -f -a '(__ollama_complete)'
+complete -c llamero -f -a '(__ollama_complete)'
 """
 _POWERSHELL = """\
 # PowerShell completion for ollama: ollama completion powershell | Out-String | Invoke-Expression

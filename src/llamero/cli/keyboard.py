@@ -6,11 +6,13 @@ reading the others, that key is made the terminal's quit key for a while: the te
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from types import FrameType
 
 from .terminal import Terminal
 
@@ -83,7 +85,14 @@ else:
         attentive = termios.tcgetattr(stdin)
         attentive[3] |= termios.NOFLSH  # a fold must not swallow what was typed before it
         attentive[6][termios.VQUIT] = FOLD_CODE
+
+        def go_on(number: int, frame: FrameType | None) -> None:
+            """After Ctrl+Z: the shell has left its own modes. A job in its background may not touch them."""
+            if os.tcgetpgrp(stdin) == os.getpgrp():
+                termios.tcsetattr(stdin, termios.TCSANOW, attentive)
+
         handler = signal.signal(signal.SIGQUIT, lambda number, frame: on_fold())
+        resumed = signal.signal(signal.SIGCONT, go_on)
         termios.tcsetattr(stdin, termios.TCSANOW, attentive)
         try:
             yield
@@ -91,5 +100,6 @@ else:
             termios.tcflush(stdin, termios.TCIFLUSH)  # whoever stops an answer does not mean what they typed before
             raise
         finally:
+            signal.signal(signal.SIGCONT, resumed)
             termios.tcsetattr(stdin, termios.TCSANOW, before)
             signal.signal(signal.SIGQUIT, handler)

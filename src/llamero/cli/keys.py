@@ -20,6 +20,13 @@ from .format import relative_time, table
 if TYPE_CHECKING:
     from ..server.keys import Key
 
+NO_ADMIN = "the file has no admin key: with it a server can be used, but its models cannot be managed"
+NO_KEY = (
+    "the file lists no key: a server that finds none in OLLAMA_API_KEY either serves nobody. Make one (ollama key new "
+    "NAME --role admin), or remove the file to serve without keys"
+)
+NO_FILE = "there is no such file: a server that finds no key in OLLAMA_API_KEY either serves whoever may connect"
+
 USAGE = "say `ollama key new NAME`, `ollama key list` or `ollama key revoke NAME`"
 
 
@@ -77,7 +84,10 @@ def _list(app: App, *, as_json: bool) -> None:
     try:
         keys = app.connect().api_keys()
     except ServerRefused as error:
-        keys = _in_file(_file(app, error))
+        path = _file(app, error)
+        keys = _in_file(path)
+        if not keys:
+            app.warn(NO_KEY if path.exists() else NO_FILE)
     if as_json:
         app.terminal.out(json.dumps({"keys": [_as_json(each) for each in keys]}, indent=2) + "\n")
         return
@@ -103,7 +113,9 @@ def _revoke(app: App, name: str) -> None:
     except ServerRefused as error:
         from ..server import key_file
 
-        key_file.remove(_file(app, error), name)
+        path = _file(app, error)
+        key_file.remove(path, name)
+        _warn_of(app, path)
     app.terminal.out(f"revoked {name}\n")
 
 
@@ -140,9 +152,15 @@ def _add_to_file(app: App, refused: ServerRefused, fields: dict[str, Any]) -> Ap
     path, now_s = _file(app, refused), datetime.now(UTC).timestamp()
     made, secret = key_file.make_key(**{"role": "infer"} | fields, now_s=now_s)
     key_file.add(path, made)
-    if not any(each.role == "admin" for each in key_file.listed(path)):
-        app.warn("the file has no admin key: with it a server can be used, but its models cannot be managed")
+    _warn_of(app, path)
     return _shown(made)._replace(secret=secret)
+
+
+def _warn_of(app: App, path: Path) -> None:
+    """Say what a change has left."""
+    kept = _in_file(path)
+    if not any(each.role == "admin" for each in kept):
+        app.warn(NO_ADMIN if kept else NO_KEY)
 
 
 def _shown(key: Key) -> ApiKey:

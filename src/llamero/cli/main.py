@@ -48,13 +48,13 @@ def main(
     except KeyboardInterrupt:
         return INTERRUPTED
     except BrokenPipeError:
-        # whoever read our output has gone; without this the interpreter complains once more when it closes stdout
-        os.dup2(os.open(os.devnull, os.O_WRONLY), terminal.stdout.fileno())
-        return PIPE_CLOSED
+        return PIPE_CLOSED  # whoever read our output has gone
     except Exception as error:
         if app.debug:
             raise
         terminal.err(f"Error: {type(error).__name__}: {error} (--debug shows where)\n")
+    finally:
+        _let_go(terminal.stdout, terminal.stderr)
     return FAILED
 
 
@@ -85,6 +85,15 @@ def _run(app: App, argv: list[str]) -> int:
     except click.exceptions.Exit as end:
         return end.exit_code
     return 0
+
+
+def _let_go(*streams: TextIO) -> None:
+    """What a stream still holds and nobody takes goes nowhere: the interpreter would complain of it once more."""
+    for stream in streams:
+        try:
+            stream.flush()
+        except OSError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 def _utf8(stream: TextIO) -> TextIO:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Mapping
 
-from ..config import BY_NAME, is_secret
+from ..config import is_secret
 
 REDACTED = "[redacted]"
 
@@ -55,9 +55,7 @@ class Redaction:
 def secrets_of(env: Mapping[str, str]) -> Iterator[str]:
     """The values of all variables that by their names hold secrets, whosever they are."""
     for name, value in env.items():
-        known = BY_NAME.get(name)
-        is_place = name.upper().endswith(_PLACES) or (known is not None and known.kind == "path")
-        if (is_secret(name) or name.upper().endswith(_CREDENTIALS)) and not is_place:
+        if (is_secret(name) or name.upper().endswith(_CREDENTIALS)) and not name.upper().endswith(_PLACES):
             yield value
             for entry in value.split(","):  # OLLAMA_API_KEY may list several, each with a name and a role
                 yield entry

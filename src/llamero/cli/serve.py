@@ -17,6 +17,9 @@ def serve(app: App, listen: Sequence[str]) -> None:
     """Run the server until it is stopped. Raises LlameroError for a config.toml that cannot be used."""
     if app.file.problem:
         raise LlameroError(app.file.problem)
+    from ..server.signals import Signals
+
+    signals = Signals()  # before the next line, which takes half a second
     from ..server.serve import serve as run_server
 
     settings = server_settings(app.own_env, listen, app.file)
@@ -24,7 +27,7 @@ def serve(app: App, listen: Sequence[str]) -> None:
     out, err = app.terminal.stdout, app.terminal.stderr
     log_to(err, out, settings.debug_level, as_json=settings.logs_json, secrets=secrets)
     keep_small(log_path(settings))
-    run_server(settings)
+    run_server(settings, signals)
 
 
 def server_settings(env: Mapping[str, str], listen: Sequence[str], file: ConfigFile = NO_FILE) -> Settings:

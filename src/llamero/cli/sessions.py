@@ -47,7 +47,8 @@ class Sessions:
         if not self._can_write:
             return
         try:
-            self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            for folder in (self._folder.parent, self._folder):  # a mode is not a missing parent's
+                folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             is_new = not path.exists()
             draft = path.with_suffix(".tmp")
             with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8") as file:

@@ -15,7 +15,8 @@ from dataclasses import dataclass, field
 from http import HTTPStatus
 from pathlib import Path
 
-from ..client import Client, ListedModel, Proxies
+from ..client import Certificates, Client, ListedModel, Proxies
+from ..client.tls import is_about_own
 from ..config import NO_FILE, ConfigFile, HostUrl, parse_host
 from ..errors import BadRequest, ClientError, NotFound, ServerAnswered, ServerRefused
 
@@ -47,7 +48,7 @@ class Target:
             warn=warn,
             timeout_s=answer_limit_s,
             answer_limit_s=answer_limit_s,
-            trusted_file=self.env.get("SSL_CERT_FILE", "").strip(),
+            certificates=Certificates.from_env(self.env),
         )
 
     def at(self, url: str) -> Target:
@@ -181,6 +182,8 @@ def _unreachable(cause: BaseException | None, target: Target) -> str:
                 f"certificate: {url} shows one that is not trusted ({cause.verify_message}); "
                 "set SSL_CERT_FILE to a file with the certificate to trust"
             )
+        case ssl.SSLError() if is_about_own(cause.reason or ""):
+            return ""
         case ssl.SSLError():
             return f"TLS: {url} cannot be spoken to by https ({cause.reason or 'no reason given'}); check {name}"
         case TimeoutError():

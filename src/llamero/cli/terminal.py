@@ -5,10 +5,12 @@ Control sequences go to a stream only when it is a terminal and the user did not
 
 from __future__ import annotations
 
+import errno
 import os
 from dataclasses import dataclass
 from typing import TextIO
 
+from ..errors import LlameroError
 from .format import printable
 
 DEFAULT_COLUMNS = 80
@@ -16,7 +18,6 @@ DEFAULT_LINES = 24
 
 GREY = "\x1b[38;5;245m"
 CYAN = "\x1b[36m"
-YELLOW = "\x1b[33m"
 BOLD = "\x1b[1m"
 ITALIC = "\x1b[3m"
 UNDERLINE = "\x1b[4m"
@@ -47,8 +48,13 @@ class Terminal:
 
     def out(self, text: str) -> None:
         """Results; shown at once, because answers arrive word by word."""
-        self.stdout.write(text)
-        self.stdout.flush()
+        try:
+            self.stdout.write(text)
+            self.stdout.flush()
+        except OSError as error:
+            if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+                raise
+            raise LlameroError(f"the output cannot be written: {os.strerror(error.errno).lower()}") from error
 
     def safe(self, text: str) -> str:
         """A model's or a server's text as stdout may have it: all of it, but nothing that commands a terminal."""

@@ -47,6 +47,7 @@ def only(found: list[Found]) -> Found:
         ({"LLAMERO_PRELOAD": "a,b", "OLLAMA_MAX_LOADED_MODELS": "1"}, "LLAMERO_PRELOAD names 2 models", "allow more"),
         ({"CUDA_VISIBLE_DEVICES": "-1"}, "CUDA_VISIBLE_DEVICES=-1 hides every GPU", "unset it"),
         ({"SSL_CERT_FILE": "/none/such"}, "SSL_CERT_FILE names a place that does not exist", "unset it"),
+        ({"LLAMERO_CLIENT_KEY": "/none"}, "LLAMERO_CLIENT_KEY names a place that does not exist", "unset it"),
     ],
 )
 def test_what_is_wrong_with_the_environment(env: dict[str, str], text: str, advice: str) -> None:

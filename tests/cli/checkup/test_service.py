@@ -42,6 +42,7 @@ def at(address: str) -> Surroundings:
         (Reply(text="<html>"), "fail", "does not answer as it should"),
         (Reply(json={"name": "else"}), "fail", "it is no ollama server"),
         (Reply(404, text="gone"), "fail", "gone"),
+        (Reply(403, json={"error": "forbidden: see X"}), "fail", "does not serve this machine: forbidden: see X"),
     ],
 )
 def test_what_answers(scripted: ScriptedServer, reply: Reply, level: str, text: str) -> None:

@@ -76,7 +76,7 @@ def test_it_is_as_closed_as_a_processor_allows(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "line",
     """ProtectSystem=strict|ProtectHome=yes|PrivateTmp=yes|NoNewPrivileges=yes|CapabilityBoundingSet=|UMask=0027
-    StateDirectory=llamero|ProtectKernelTunables=yes|ProtectKernelModules=yes|ProtectKernelLogs=yes|ProtectClock=yes
+    StateDirectory=llamero|RuntimeDirectory=llamero|ProtectKernelTunables=yes|ProtectKernelModules=yes|ProtectKernelLogs=yes|ProtectClock=yes
     ProtectControlGroups=yes|ProtectHostname=yes|RestrictNamespaces=yes|RestrictSUIDSGID=yes|RestrictRealtime=yes
     LockPersonality=yes|MemoryDenyWriteExecute=yes|SystemCallArchitectures=native|SystemCallFilter=@system-service
     RestrictAddressFamilies=AF_UNIX AF_INET AF_INET6 AF_NETLINK|LimitCORE=0|IPAddressDeny=169.254.0.0/16|User=llamero

@@ -81,11 +81,9 @@ def contradictions(settings: Settings, env: Mapping[str, str]) -> Iterator[Found
     ]
     for name in hiding:
         yield warn("environment", f"{name}=-1 hides every GPU", "unset it to use them")
-    for name in ("SSL_CERT_FILE", "SSL_CERT_DIR"):
+    for name in ("SSL_CERT_FILE", "SSL_CERT_DIR", "LLAMERO_CLIENT_CERT", "LLAMERO_CLIENT_KEY"):
         if (place := env.get(name, "").strip()) and not Path(place).expanduser().exists():
-            yield warn(
-                "environment", f"{name} names a place that does not exist", "unset it, or put certificates there"
-            )
+            yield warn("environment", f"{name} names a place that does not exist", "unset it, or mend it")
 
 
 def proxies(here: Surroundings) -> Iterator[Found]:

@@ -22,6 +22,10 @@ def server(here: Surroundings) -> Iterator[Found]:
         return
     except LlameroError as error:
         version, reason = "", str(error)
+        if isinstance(error, ServerAnswered) and error.status == 403:
+            advice = "change the setting that it names where the server runs, and start that again"
+            yield fail("server", f"{host.url} does not serve this machine: {reason}", advice)
+            return
     else:
         reason = "it is no ollama server"
     who = holder(host.port) if is_here else ""

@@ -97,7 +97,7 @@ def _insist_possible(app: App, manager: Manager, scope: Scope) -> None:
     if isinstance(manager, Systemd) and (place := here.out_of_sight((here.program()[0], sys.executable, sys.prefix))):
         raise LlameroError(
             f"{place} cannot be seen by a service of the machine: install Llamero where it can (python3 -m venv "
-            "/opt/llamero && /opt/llamero/bin/pip install llamero), or use --user"
+            "/opt/llamero, then /opt/llamero/bin/pip install . in the folder of its source), or use --user"
         )
     if isinstance(manager, Launchd) and manager.uid == 0:
         raise LlameroError("say it with sudo from the account that the server is to run as")

@@ -46,6 +46,8 @@ User={ACCOUNT}
 Group={ACCOUNT}
 StateDirectory={ACCOUNT}
 StateDirectoryMode=0750
+# /run/llamero, for a socket file: OLLAMA_HOST=unix:/run/llamero/llamero.sock
+RuntimeDirectory={ACCOUNT}
 WorkingDirectory={STATE}
 Environment=HOME={STATE}
 # OLLAMA_… and LLAMERO_… variables, one NAME=value per line; root:root 0640, for a key may be among them
