@@ -15,7 +15,7 @@ import shutil
 import ssl
 import subprocess
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,14 +23,13 @@ from typing import Any, Literal
 
 import pytest
 
-from tests.cli.nginx import write_certificate
+from tests.certificates import Pair, self_signed
+from tests.nginx import nginx_with
 from tests.running import Reply, free_port
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
 
-NGINX = shutil.which("nginx") or shutil.which("nginx", path="/usr/sbin:/usr/local/sbin")
 CADDY = shutil.which("caddy")
-needs_nginx = pytest.mark.skipif(NGINX is None, reason="nginx is not installed")
 needs_caddy = pytest.mark.skipif(CADDY is None, reason="caddy is not installed")
 
 START_LIMIT_S = 15.0
@@ -113,23 +112,6 @@ class Proxy:
 
 Site = Literal["http", "https", "subpath"]
 
-NGINX_CONF = """
-daemon off;
-{user}
-pid {folder}/nginx.pid;
-error_log {folder}/error.log;
-events {{}}
-http {{
-    access_log off;
-    client_body_temp_path {folder}/body;
-    proxy_temp_path {folder}/proxy;
-    fastcgi_temp_path {folder}/fastcgi;
-    uwsgi_temp_path {folder}/uwsgi;
-    scgi_temp_path {folder}/scgi;
-    include {folder}/conf.d/*.conf;
-}}
-"""
-
 SITE_WITH_MORE = """
 server {{
     listen 127.0.0.1:{port} ssl;
@@ -144,7 +126,6 @@ server {{
 @contextmanager
 def nginx(folder: Path, site: Site, server_port: int, *, plain_port: int = 0) -> Iterator[Proxy]:
     """One of our sites. `plain_port` is where the HTTPS site sends browsers on from."""
-    assert NGINX is not None
     port = free_port()
     swaps = {"/etc/nginx/llamero/": f"{folder}/", "127.0.0.1:11434": f"127.0.0.1:{server_port}"}
     swaps |= {"listen [::]:80;": "", "listen [::]:443 ssl;": "", "put-the-key-here": KEY}
@@ -169,14 +150,10 @@ def nginx(folder: Path, site: Site, server_port: int, *, plain_port: int = 0) ->
     if site == "subpath":
         (folder / "conf.d" / "site.conf").write_text(SITE_WITH_MORE.format(folder=folder, port=port))
     (folder / "passwords").write_text(f"{USER}:{{PLAIN}}{PASSWORD}\n")
-    write_certificate(folder)
-    user = "user root;" if os.geteuid() == 0 else ""  # its workers read what only we may read
-    (folder / "nginx.conf").write_text(NGINX_CONF.format(folder=folder, user=user))
-    certificate = None if site == "http" else folder / "certificate.pem"
-    proxy = Proxy(port, certificate, "/llm" if site == "subpath" else "", wants_password=site != "http")
-    command = [NGINX, "-p", str(folder), "-c", str(folder / "nginx.conf")]
-    with _started(command, folder, lambda: _answers(proxy), folder / "error.log"):
-        yield proxy
+    own = self_signed(Pair(folder / "certificate.pem", folder / "key.pem"), "127.0.0.1")
+    with nginx_with(folder, f"include {folder}/conf.d/*.conf;", port):
+        certificate = None if site == "http" else own.certificate
+        yield Proxy(port, certificate, "/llm" if site == "subpath" else "", wants_password=site != "http")
 
 
 # --- Caddy ---------------------------------------------------------------------------------------------------------
@@ -216,25 +193,17 @@ def caddy(
     root = folder / "storage" / "pki" / "authorities" / "local" / "root.crt"
     proxy = Proxy(port, root, "/llm" if caddyfile.endswith("subpath") else "")
     command = [CADDY, "run", "--adapter", "caddyfile", "--config", str(config)]
-    with _started(command, folder, lambda: root.exists() and _answers(proxy), folder / "output.log", known):
-        yield proxy
-
-
-@contextmanager
-def _started(
-    command: list[str], folder: Path, answers: Callable[[], bool], log: Path, env: Mapping[str, str] | None = None
-) -> Iterator[None]:
     with (folder / "output.log").open("wb") as output:
         process = subprocess.Popen(
-            command, cwd=folder, env=env, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT
+            command, cwd=folder, env=known, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT
         )
     try:
         deadline = time.monotonic() + START_LIMIT_S
-        while not answers():
+        while not (root.exists() and _answers(proxy)):
             if process.poll() is not None or time.monotonic() > deadline:
-                raise AssertionError(f"{command[0]} did not start:\n{log.read_text()}")
+                raise AssertionError(f"Caddy did not start:\n{(folder / 'output.log').read_text()}")
             time.sleep(0.02)
-        yield
+        yield proxy
     finally:
         process.terminate()
         process.wait(START_LIMIT_S)

@@ -10,6 +10,8 @@ from typing import Any
 import pytest
 import yaml
 
+from llamero.config import Settings
+from llamero.server.peers import Peers
 from tests.deploy.proxies import DEPLOY
 
 FOLDER = DEPLOY / "docker"
@@ -88,6 +90,18 @@ def test_the_server_has_the_documented_rights_and_no_more(path: Path) -> None:
         assert value, flag
         assert flag in documented
     assert load(path)["volumes"]["ollama"] == {"name": "ollama"}
+
+
+def test_behind_a_proxy_the_log_has_the_clients_address(path: Path) -> None:
+    """The proxy is on a network of Docker's; the client anywhere, also on a network like that."""
+    found = dict(services(path))
+    if not {"nginx", "caddy"} & set(found):
+        pytest.skip("no proxy")
+    settings = Settings.from_env({"HOME": "/h", **found["llamero"]["environment"]})
+    peers = Peers(allow_ips=(), trusted_proxies=settings.trusted_proxies, own_addresses=frozenset)
+    for client in ("203.0.113.9", "192.168.1.7"):
+        assert peers.client("172.18.0.3", [client]) == client
+    assert peers.client("203.0.113.9", ["1.2.3.4"]) == "203.0.113.9"
 
 
 def test_what_a_file_points_at_is_there(path: Path) -> None:

@@ -15,9 +15,10 @@ from pathlib import Path
 import pytest
 
 from llamero import API_LEVEL
+from tests.certificates import Authority
 from tests.deploy import dockerfile
 from tests.deploy.proxies import DEPLOY
-from tests.running import Server, children, free_port
+from tests.running import Server, children, clean_environment, free_port, running
 
 PROJECT = DEPLOY.parent
 IMAGE = dockerfile.read(DEPLOY / "docker" / "Dockerfile")
@@ -199,11 +200,27 @@ def test_a_model_answers_in_the_container(container: Container, smollm2_gguf: Pa
     assert container.stop() == 0
 
 
-def test_the_health_check(server: Server) -> None:
-    def status(host: str) -> int:
-        command = [sys.executable, DEPLOY / "docker" / "healthy.py"]
-        return subprocess.run(command, env={**os.environ, "OLLAMA_HOST": host}, check=False).returncode
+def health(home: Path, **env: str) -> int:
+    command = [sys.executable, DEPLOY / "docker" / "healthy.py"]
+    return subprocess.run(command, env=clean_environment(home, **env), check=False).returncode
 
-    assert status(f"0.0.0.0:{server.port}") == 0
-    assert status(f"https://0.0.0.0:{server.port}") == 0  # that it listens is enough
-    assert status(f"0.0.0.0:{free_port()}") == 1
+
+def test_the_health_check(server: Server, tmp_path: Path) -> None:
+    assert health(tmp_path, OLLAMA_HOST=f"0.0.0.0:{server.port}") == 0
+    assert health(tmp_path, OLLAMA_HOST=f"0.0.0.0:{free_port()}") == 1
+
+
+@pytest.mark.heavy
+def test_the_health_check_of_a_server_with_tls(tmp_path: Path) -> None:
+    """`LLAMERO_TLS_CERT` is enough for TLS, whatever the scheme in OLLAMA_HOST; a socket file stays plain."""
+    pair = Authority(tmp_path, "authority").issue("server")
+    tls = {"LLAMERO_TLS_CERT": str(pair.certificate), "LLAMERO_TLS_KEY": str(pair.key)}
+    port, path = free_port(), tmp_path / "s"
+    with running(tmp_path, tmp_path / "models", port=port, OLLAMA_HOST=f"0.0.0.0:{port},unix:{path}", **tls) as server:
+        for host in (f"0.0.0.0:{port}", f"https://0.0.0.0:{port}", f"unix:{path}"):
+            assert health(server.home, OLLAMA_HOST=host, **tls) == 0
+        file = server.home / ".ollama" / "llamero" / "config.toml"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(f'tls_cert = "{pair.certificate}"\n')
+        assert health(server.home, OLLAMA_HOST=f"0.0.0.0:{port}") == 0
+    assert health(tmp_path, OLLAMA_HOST=f"unix:{path}") == 1

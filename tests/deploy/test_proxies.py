@@ -8,11 +8,13 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from itertools import pairwise
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 
 from llamero.client import NOBODY_BEHIND
-from tests.deploy.proxies import CADDY, KEY, Proxy, caddy, needs_caddy, needs_nginx, nginx
+from tests.deploy.proxies import CADDY, KEY, Proxy, caddy, needs_caddy, nginx
+from tests.nginx import needs_nginx
 from tests.running import ENDLESS, OLLAMA, Reply, Server, clean_environment, free_port, linked_copy, running
 
 pytestmark = pytest.mark.engine
@@ -314,6 +316,15 @@ def test_the_rest_of_the_site_is_its_own(site: str, keyed: Server, tmp_path: Pat
         rest = Proxy(proxy.port, proxy.certificate)
         assert rest.call("GET", "/api/tags", headers={}).body == b"the rest of the site"
         assert rest.call("DELETE", "/api/delete", headers={}).body == b"the rest of the site"
+
+
+@pytest.mark.heavy
+@pytest.mark.parametrize("site", [site for site in ALL if "subpath" in site.id])  # type: ignore[attr-defined]
+def test_a_redirect_stays_under_the_prefix(site: str, keyed: Server, tmp_path: Path) -> None:
+    """It tells clients that write a slash too many where the path is."""
+    with SITES[site](tmp_path, keyed.port) as proxy:
+        reply = proxy.call("GET", "/api/tags/")
+    assert (reply.status, urlsplit(reply.headers["Location"]).path) == (301, "/llm/api/tags")
 
 
 @pytest.mark.heavy

@@ -85,6 +85,17 @@ def test_every_command_exists_with_its_flags(page: Page) -> None:
         assert given - flags_of(command).keys() == set(), f"ollama {first}"
 
 
+@every_guide
+def test_whoever_has_made_the_first_key_shows_it(page: Page) -> None:
+    """From then on the server wants one, and the next command of the guide would fail."""
+    has_made, shows = False, False
+    for line in page.code:
+        shows |= "OLLAMA_API_KEY=" in line
+        if re.search(r"\bollama key ", line):
+            assert shows or not has_made, line
+            has_made |= "--role admin" in line
+
+
 @pytest.mark.parametrize("name", ["README.md", "README.zh-CN.md"])
 def test_the_index_names_every_guide_of_its_language(name: str) -> None:
     index = Page(DOCS / name)
