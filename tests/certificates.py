@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -59,18 +60,36 @@ class Authority:
     def issue(self, name: str, *names: str, days: float = 30, password: bytes = b"") -> Pair:
         """A certificate for `names`, hosts and addresses; `name` is that of its files."""
         key = ec.generate_private_key(ec.SECP256R1())
-        alternatives = x509.SubjectAlternativeName([_general_name(each) for each in names or NAMES])
         certificate = (
             _builder(_common_name(name), self._name, key, days)
-            .add_extension(alternatives, critical=False)
+            .add_extension(_alternatives(names or NAMES), critical=False)
             .sign(self._key, hashes.SHA256())
         )
         pair = Pair(self._folder / f"{name}.crt", self._folder / f"{name}.key")
-        pair.certificate.write_bytes(certificate.public_bytes(Encoding.PEM))
-        how: KeySerializationEncryption = BestAvailableEncryption(password) if password else NoEncryption()
-        pair.key.touch(0o600)
-        pair.key.write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, how))
+        _write(pair, certificate, key, password)
         return pair
+
+
+def self_signed(pair: Pair, *names: str) -> Pair:
+    """Write a certificate for `names` that nobody has signed but itself, and its key."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = _common_name("self")
+    certificate = (
+        _builder(name, name, key, days=1).add_extension(_alternatives(names), critical=False).sign(key, hashes.SHA256())
+    )
+    _write(pair, certificate, key)
+    return pair
+
+
+def _write(pair: Pair, certificate: x509.Certificate, key: ec.EllipticCurvePrivateKey, password: bytes = b"") -> None:
+    pair.certificate.write_bytes(certificate.public_bytes(Encoding.PEM))
+    how: KeySerializationEncryption = BestAvailableEncryption(password) if password else NoEncryption()
+    pair.key.touch(0o600)
+    pair.key.write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, how))
+
+
+def _alternatives(names: Iterable[str]) -> x509.SubjectAlternativeName:
+    return x509.SubjectAlternativeName([_general_name(each) for each in names])
 
 
 def _common_name(text: str) -> x509.Name:

@@ -165,7 +165,8 @@ def test_a_projector_may_be_added_to_a_base_model(store: Store) -> None:
 
 def test_a_checkpoint_is_converted(store: Store, root: Path) -> None:
     reports = make(store, files=HF_LLAMA)
-    assert statuses(reports) == ["converting model", "writing manifest", "success"]
+    template = "using autodetected template chatml"
+    assert statuses(reports) == ["converting model", template, "writing manifest", "success"]
     config = made(store).config
     assert (config.model_format, config.model_family, config.file_type) == ("gguf", "llama", "F16")
     sized = [report for report in reports if report.total_bytes]
@@ -184,6 +185,7 @@ def test_a_checkpoint_may_be_quantized_at_once(store: Store, root: Path) -> None
         "converting model",
         "quantizing F16 model to Q8_0",
         "verifying conversion",
+        "using autodetected template chatml",
         "writing manifest",
         "success",
     ]
@@ -450,7 +452,7 @@ except LlameroError as error:
 @pytest.mark.parametrize(
     ("fields", "text"),
     [
-        ({"files": HF_LLAMA}, "File too large"),
+        ({"files": HF_LLAMA}, "file too large"),
         ({"files": BIG_SPLIT}, "write blob: file too large"),
         ({"files": {"m.gguf": llama()}, "quantize": "q8_0"}, "quantizing failed: "),
     ],

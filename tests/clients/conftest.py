@@ -5,7 +5,11 @@ from pathlib import Path
 import ollama
 import pytest
 
+from tests.clients.speakers import GO, call, thought
+from tests.parrot import write_parrot
 from tests.running import Server
+from tests.server.puppet import Puppet
+from tests.server.tiny_models import make
 
 VISION = Path(__file__).parents[1] / "data" / "vision-tiny"
 
@@ -18,3 +22,18 @@ def tiny_vision(server: Server) -> str:
     client.create("tiny-vision", files=files)
     client._client.close()
     return "tiny-vision"
+
+
+@pytest.fixture(scope="session")
+def told(server: Server, puppet_theatre: Puppet, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """The servers and models that checks of a client are for: one model calls a tool, one thinks."""
+    folder = tmp_path_factory.mktemp("told")
+    first = thought("I need the weather.", call("get_weather", city="Paris"))
+    caller = write_parrot(folder / "caller.gguf", first, behind={"1": "It rains in Paris."})
+    thinker = write_parrot(folder / "thinker.gguf", thought("Thirty and three.", "It is 33."))
+    return {
+        "url": server.url,
+        "puppet": puppet_theatre.server.url,
+        "caller": make(server, "checked-caller", [caller], template=GO),
+        "thinker": make(server, "checked-thinker", [thinker], template=GO),
+    }

@@ -22,10 +22,11 @@ RUN_TIMEOUT_S = 300
 def run_checks(
     checks: ModuleType, package: str, told: Mapping[str, str], wanted: Sequence[Callable[..., Any]], home: Path
 ) -> None:
-    """Run `wanted` checks of a program with a version of its client, such as `anthropic>=1,<2`; fail if one does."""
+    """Run `wanted` checks of a module with a version of its client, such as `anthropic>=1,<2`; fail if one does."""
     command = [
         python_with(package),
-        Path(checks.__file__ or ""),
+        Path(__file__).with_name("checking.py"),
+        checks.__name__.rpartition(".")[2],
         json.dumps(told),
         *(each.__name__ for each in wanted),
     ]

@@ -1,16 +1,12 @@
-"""What OpenAI's client must find, check by check: a program for the environment of any of its major versions.
+"""What OpenAI's client must find, check by check. Each runs with any of its major versions (`checking.py`).
 
-python openai_checks.py '{"url": .., "puppet": .., "caller": .., "thinker": .., "old": ..}' check ..
-
-It ends with status 1 if a check fails, and imports nothing of ours. `puppet` is the URL of a server with a scripted
-engine; the others are models: `caller` calls two tools, `thinker` thinks first, and `old` may be removed.
+A scene is told {"url": .., "puppet": .., "caller": .., "thinker": .., "old": ..}: two servers, `puppet` with a scripted
+engine, and models: `caller` calls two tools, `thinker` thinks first, `old` may be removed. Nothing of ours is imported.
 """
 
 from __future__ import annotations
 
 import json
-import sys
-import traceback
 from collections.abc import Callable
 from typing import Any
 
@@ -255,22 +251,3 @@ CHECKS: tuple[Callable[[Scene], None], ...] = (
 )
 SCRIPTED: tuple[Callable[[Scene], None], ...] = (a_stream_that_fails, streamed_calls)
 """Each needs its own words in the engine's mouth."""
-
-
-def main(told: str, *names: str) -> int:
-    scene = Scene(json.loads(told))
-    failed = 0
-    for check in (*CHECKS, *SCRIPTED):
-        if check.__name__ in names:
-            try:
-                check(scene)
-            except Exception:
-                failed += 1
-                print(check.__name__, traceback.format_exc(), sep="\n")
-    scene.close()
-    print(f"{openai.__version__}: {len(names) - failed} of {len(names)} passed")
-    return 1 if failed else 0
-
-
-if __name__ == "__main__":
-    sys.exit(main(*sys.argv[1:]))

@@ -1,17 +1,13 @@
-"""What OpenAI's client must find at `/v1/responses`: a program for the environment of any of its major versions.
+"""What OpenAI's client must find at `/v1/responses`. Each check runs with any of its major versions (`checking.py`).
 
-python responses_checks.py '{"url": .., "caller": .., "thinker": .., "puppet": ..}' check ..
-
-It ends with status 1 if a check fails, and imports nothing of ours. `puppet` is the URL of a server with a scripted
-engine; the others are models: `caller` calls a tool behind some thinking, and `thinker` thinks first.
+A scene is told {"url": .., "puppet": .., "caller": .., "thinker": ..}: servers, `puppet` with a scripted engine, and
+models: `caller` calls a tool behind some thinking, and `thinker` thinks first. Nothing of ours is imported.
 """
 
 from __future__ import annotations
 
 import json
-import sys
 import time
-import traceback
 from collections.abc import Callable
 from typing import Any
 
@@ -162,22 +158,3 @@ CHECKS: tuple[Callable[[Scene], None], ...] = (
 )
 SCRIPTED: tuple[Callable[[Scene], None], ...] = (text_and_then_a_call,)
 """It needs its words in the engine's mouth."""
-
-
-def main(told: str, *names: str) -> int:
-    scene = Scene(json.loads(told))
-    failed = 0
-    for check in (*CHECKS, *SCRIPTED):
-        if check.__name__ in names:
-            try:
-                check(scene)
-            except Exception:
-                failed += 1
-                print(check.__name__, traceback.format_exc(), sep="\n")
-    scene.close()
-    print(f"{openai.__version__}: {len(names) - failed} of {len(names)} passed")
-    return 1 if failed else 0
-
-
-if __name__ == "__main__":
-    sys.exit(main(*sys.argv[1:]))

@@ -17,12 +17,8 @@ from llamero.errors import InvalidField
 from tests.clients import anthropic_checks as checks
 from tests.clients.anthropic_checks import CHECKS, SCRIPTED, Scene
 from tests.clients.older import run_checks
-from tests.clients.speakers import GO, call, thought
-from tests.parrot import write_parrot
-from tests.running import Server
 from tests.server.puppet import Puppet, delta, end
 from tests.server.puppet import call as engine_call
-from tests.server.tiny_models import make
 
 OLDER = "anthropic>=1,<2"
 
@@ -38,21 +34,6 @@ def let_alternate(puppet: Puppet) -> None:
     thoughts, words = (delta(reasoning_content=each) for each in "ac"), (delta(content=each) for each in "bd")
     use = engine_call(0, '{"city": "Paris"}', name="get_weather", id="a")
     puppet.plays(next(thoughts), next(words), next(thoughts), next(words), use, end("tool_calls"))
-
-
-@pytest.fixture(scope="module")
-def told(server: Server, puppet_theatre: Puppet, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    """The servers and models that the checks are for."""
-    folder = tmp_path_factory.mktemp("models")
-    first = thought("I need the weather.", call("get_weather", city="Paris"))
-    caller = write_parrot(folder / "caller.gguf", first, behind={"1": "It rains in Paris."})
-    thinker = write_parrot(folder / "thinker.gguf", thought("Thirty and three.", "It is 33."))
-    return {
-        "url": server.url,
-        "puppet": puppet_theatre.server.url,
-        "caller": make(server, "claude-caller", [caller], template=GO),
-        "thinker": make(server, "claude-thinker", [thinker], template=GO),
-    }
 
 
 @pytest.fixture

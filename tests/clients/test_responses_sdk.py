@@ -15,12 +15,8 @@ from llamero.errors import InvalidField
 from tests.clients import responses_checks as checks
 from tests.clients.older import run_checks
 from tests.clients.responses_checks import CHECKS, SCRIPTED, Scene
-from tests.clients.speakers import GO, call, thought
-from tests.parrot import write_parrot
-from tests.running import Server
 from tests.server.puppet import Puppet, delta, end
 from tests.server.puppet import call as engine_call
-from tests.server.tiny_models import make
 
 OLDER = "openai>=2,<3"
 
@@ -36,21 +32,6 @@ NUMBERS = {
 def let_speak_and_call(puppet: Puppet) -> None:
     use = engine_call(0, '{"city": "Paris"}', name="get_weather", id="call_1")
     puppet.plays(delta(content="Let me see."), use, end("tool_calls"))
-
-
-@pytest.fixture(scope="module")
-def told(server: Server, puppet_theatre: Puppet, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    """The servers and models that the checks are for."""
-    folder = tmp_path_factory.mktemp("models")
-    first = thought("I need the weather.", call("get_weather", city="Paris"))
-    caller = write_parrot(folder / "caller.gguf", first, behind={"1": "It rains in Paris."})
-    thinker = write_parrot(folder / "thinker.gguf", thought("Thirty and three.", "It is 33."))
-    return {
-        "url": server.url,
-        "puppet": puppet_theatre.server.url,
-        "caller": make(server, "responses-caller", [caller], template=GO),
-        "thinker": make(server, "responses-thinker", [thinker], template=GO),
-    }
 
 
 @pytest.fixture

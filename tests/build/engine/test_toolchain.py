@@ -50,7 +50,7 @@ def test_what_is_missing_is_named(tmp_path: Path, missing: str) -> None:
         ("suse", ["cmake"], "; install: sudo zypper install cmake;"),
         ("macos", ["compiler", "cargo"], "; install: xcode-select --install && brew install rust;"),
         ("macos", ["cmake"], "; install: brew install cmake;"),
-        ("", ["cmake"], "without cmake; cmake comes with pip install 'llamero[engine]'"),
+        ("", ["cmake"], "without cmake; cmake comes with pip install cmake as well"),
     ],
 )
 def test_the_advice_fits_the_system(system: str, missing: list[str], said: str) -> None:

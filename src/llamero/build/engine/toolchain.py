@@ -20,8 +20,8 @@ from ...errors import BadRequest, NotSupported
 Gpu = Literal["cuda", "rocm", "vulkan", ""]
 GPUS: tuple[Gpu, ...] = ("cuda", "rocm", "vulkan")
 
-CMAKE_EXTRA = "pip install 'llamero[engine]'"
-"""Brings cmake as a wheel, where the system's packages are out of reach."""
+CMAKE_WHEEL = "pip install cmake"
+"""Where the system's packages are out of reach; our extra `engine` brings it too."""
 
 _COMPILERS = (("CC", ("cc", "gcc", "clang")), ("CXX", ("c++", "g++", "clang++")))
 _PACKAGES = {
@@ -95,7 +95,7 @@ def advice(missing: Sequence[str], system: str) -> str:
         brew = " ".join(filter(None, packages))
         text += "; install: xcode-select --install" + (f" && {install} {brew}" if brew else "")
     if "cmake" in missing:
-        text += f"; cmake comes with {CMAKE_EXTRA} as well"
+        text += f"; cmake comes with {CMAKE_WHEEL} as well"
     if "cargo" in missing:
         text += "; for a newer cargo than the system's see rustup"
     return text

@@ -24,7 +24,7 @@ __all__ = ["check_source", "level_of", "parse_level", "quantize", "quantize_in_c
 TIMEOUT_S = 8 * 3600.0
 """A 70B model to an IQ type on two slow cores; the plain types take minutes."""
 
-NOT_INSTALLED = "quantizing needs the extra \"build\": pip install 'llamero[build]'"
+NOT_INSTALLED = "quantizing needs the extra \"build\": pip install '.[build]' in the folder of Llamero's source"
 _QUANTIZATION_VERSION = 2
 """Of the layout of quantized blocks, as the engine reads them."""
 
