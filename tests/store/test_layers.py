@@ -121,7 +121,9 @@ def test_broken_small_layers_are_storage_errors(raw: bytes) -> None:
             decode(raw)
 
 
-@pytest.mark.parametrize("raw", [b"{}", b"[1]", b"[", b'[{"role":"user","images":["?"]}]'])
+@pytest.mark.parametrize(
+    "raw", [b"{}", b"[1]", b"[", b'[{"role":"user","images":["?"]}]', b'[{"images":["\xc2\x80"]}]']
+)
 def test_broken_messages_are_storage_errors(raw: bytes) -> None:
     with pytest.raises(StorageError, match=r"^bad messages layer"):
         decode_messages(raw)

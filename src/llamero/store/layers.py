@@ -7,7 +7,6 @@ Source: store-registry §2.2 to §2.4, native-api §2.7 (shape of a message).
 from __future__ import annotations
 
 import base64
-import binascii
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -169,7 +168,7 @@ def _read_call(item: Mapping[str, Any]) -> ToolCall:
 def _image(text: str) -> bytes:
     try:
         return base64.b64decode(text, validate=True)
-    except binascii.Error:
+    except ValueError:
         raise StorageError("bad messages layer: an image is not base64") from None
 
 
