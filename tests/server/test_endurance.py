@@ -65,7 +65,10 @@ def test_r69_two_hundred_clients_that_come_and_go(start_server: StartServer) -> 
 
 @pytest.mark.timeout(1500)
 def test_two_thousand_requests_of_sixteen_clients_with_three_models_in_room_for_two(start_server: StartServer) -> None:
-    """Every request is answered or refused; afterwards nothing is left, and nothing grew."""
+    """Every request is answered or refused; afterwards nothing is left, and nothing grew.
+
+    It takes about 1,600 requests until all that is kept once has been used; the 2,000 behind them are looked at.
+    """
     server = start_server(OLLAMA_MAX_LOADED_MODELS="2")
     tiny_models.make(server, "tiny", [tiny_models.TEXT])
     dice = random.Random(2)
@@ -79,21 +82,21 @@ def test_two_thousand_requests_of_sixteen_clients_with_three_models_in_room_for_
 
     with ThreadPoolExecutor(16) as pool:
         visits = []
-        for number in range(2000):
+        for number in range(3600):
             model = dice.choice([M, "tiny"]) if number % 40 < 36 else E  # engines change now and then, as they do
             visits.append(pool.submit(visit, number, model, dice.random()))
         for each in visits:
             each.result()
     assert set(outcomes) <= {"answered", "left", "refused"}, outcomes
     assert outcomes["answered"] > 1000
-    later = sizes[len(sizes) // 3 :]
+    later = sizes[16:]
     slope_kib = statistics.linear_regression(range(len(later)), later).slope / 100
     assert slope_kib < 2, f"{slope_kib:.2f} KiB per request: {sizes}"
     assert "queue" not in server.get("/api/ps").json()
     server.unload_all()
     server.wait_until(lambda: not server.engines())
     assert server.get("/api/ps").json() == {"models": []}
-    assert children(server.process.pid) == []
+    server.wait_until(lambda: children(server.process.pid) == [])  # the last engine is reaped
 
 
 def _outcome(server: Server, number: int, model: str, chance: float) -> str:
