@@ -17,7 +17,6 @@ import secrets
 import shutil
 import socket
 import sys
-import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
@@ -27,7 +26,7 @@ from typing import Any
 import msgspec
 
 from ..errors import LoadFailed, OutOfMemory, TemplateRefused
-from . import Endpoint, LoadPlan, MemoryUse, Progress, speculation
+from . import Endpoint, LoadPlan, MemoryUse, Progress, engine_folder, speculation
 from .devices import VISIBILITY
 from .memory import MemoryReport, says_out_of_memory
 from .process import Process, describe_exit
@@ -51,9 +50,6 @@ weights: its chat template is at work, which may never end."""
 
 OUT_OF_MEMORY_S = 0.25
 """Silence after an out-of-memory line until it counts: the engine may say next that it tries again with less."""
-
-MAX_SOCKET_PATH_BYTES = 100
-"""The kernel's bound is 104 bytes on macOS and 108 on Linux."""
 
 MAX_ERROR_CHARS = 8 * 1024
 
@@ -123,7 +119,7 @@ class LlamaCpp:
         self._settings = settings
         self._file_bytes = sum(path.stat().st_size for path in (plan.model, plan.draft_model) if path is not None)
         self._report = MemoryReport(self._file_bytes)
-        self._folder = _private_folder()
+        self._folder = engine_folder.make()
         self._stack = contextlib.ExitStack()
         self._stack.callback(shutil.rmtree, self._folder, ignore_errors=True)
         self.slot_folder = None if plan.pools or plan.drafts else self._stack.enter_context(settings.slot_folder())
@@ -308,15 +304,6 @@ def _is_error(line: str) -> bool:
     return level == "E" or any(mark in line for mark in ERROR_MARKS) or says_out_of_memory(line)
 
 
-def _private_folder() -> Path:
-    """A new folder that only we can enter (`mkdtemp` promises 0700), where a socket's path is short enough."""
-    parent = tempfile.gettempdir()
-    path_bytes = len(os.fsencode(parent)) + len("/llamero-engine-12345678/engine.sock")
-    if path_bytes > MAX_SOCKET_PATH_BYTES and sys.platform != "win32":
-        parent = "/tmp"
-    return Path(tempfile.mkdtemp(prefix="llamero-engine-", dir=parent))
-
-
 def _find(settings: LlamaCppSettings) -> str:
     """The foreign program's absolute path: the engine does not run in the folder that a relative one is meant from."""
     found = shutil.which(settings.program, path=settings.env.get("PATH"))
@@ -341,7 +328,7 @@ def _endpoint(folder: Path) -> Endpoint:
     if sys.platform == "win32":
         with contextlib.closing(socket.create_server(("127.0.0.1", 0))) as probe:
             return Endpoint(secret, port=probe.getsockname()[1])
-    return Endpoint(secret, socket=str(folder / "engine.sock"))
+    return Endpoint(secret, socket=str(folder / engine_folder.SOCKET))
 
 
 def parameters(plan: LoadPlan, endpoint: Endpoint, slot_folder: Path | None = None) -> dict[str, Any]:

@@ -22,7 +22,7 @@ from .. import API_LEVEL, config
 from ..config import Settings
 from ..dialects.gojson import encode
 from ..durations import FOREVER
-from ..engines import MemoryUse
+from ..engines import MemoryUse, engine_folder
 from ..engines.devices import GpuRules, physical_cores, read_memory
 from ..engines.llamacpp import LlamaCppSettings
 from ..engines.native import NativeEngines
@@ -252,7 +252,8 @@ class Service:
         return share.routes(share.Share(self._store, access, fetch))
 
     def tidy(self) -> None:
-        """House-keeping of the store before anybody asks for it; what is wrong is said and does not stop the server."""
+        """House-keeping before anybody asks for anything; what is wrong is said and does not stop the server."""
+        engine_folder.sweep()
         try:
             self._store.start()
             self._prefixes.sweep()
