@@ -92,6 +92,27 @@ def test_who_stays_and_who_has_gone(
     assert neighbours.busy_cores == pytest.approx(cores, abs=0.05)
 
 
+THEY, WE, BOTH = (1.0, 0.0, 0.0), (1.0, 0.1, 0.9), (1.0, 0.05, 0.45)
+
+
+@pytest.mark.parametrize(
+    ("turns", "cores"),
+    [
+        pytest.param([THEY] * 3 + [WE] * 3, 0, id="they take turns with us"),
+        pytest.param([THEY] * 16 + [WE] * 4, 0, id="and we are seldom"),
+        pytest.param([THEY] * 3 + [BOTH] * 3, 1, id="they do not wait for us"),
+    ],
+)
+def test_who_works_only_while_we_do_not_is_in_nobodys_way(
+    proc: FakeProc, turns: list[tuple[float, float, float]], cores: float
+) -> None:
+    """Another engine that is measured against ours, a question each, would else cost ours a thread after a minute."""
+    neighbours = Neighbours(lambda: [ENGINE], proc.folder)
+    passed(neighbours, proc, *(turns * MINUTE)[: 2 * MINUTE], *[THEY] * 3)
+    least, _ = neighbours.busy_cores
+    assert least == pytest.approx(cores, abs=0.1)
+
+
 @pytest.mark.parametrize(
     ("spans", "busy"),
     [

@@ -11,15 +11,20 @@ import asyncio
 import os
 from collections import deque
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+TICKS_PER_S = os.sysconf("SC_CLK_TCK") if hasattr(os, "sysconf") else 100
 PAUSE_S = 0.25
 MOMENT, RECENT, SPAN, SPANS = 2, 4, 20, 12
 """In looks: half a second, a second, five; and a minute in fives. Who was busy in all of that is there to stay, and who
 was in none of the last five seconds has gone."""
 BUSY_CORES = 0.4
 """Whoever reads what we write takes less."""
+AT_WORK_CORES = 0.5
+"""With so much of our own work in a look, an engine of ours was answering."""
+ENOUGH_WORK_S = 0.5
+"""In a span, for what others did meanwhile to say more of it than what they did in all of it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,12 +34,35 @@ class _Sample:
     at: float
     ours: int
     everybodys: int
+    at_work: float = 0.0
+    """Of the time until then, the looks in which our engines worked, and what others did in those."""
+    others_meanwhile: float = 0.0
+
+    def then(self, at: float, ours: int, everybodys: int) -> _Sample:
+        """The next one."""
+        new = _Sample(at, ours, everybodys, self.at_work, self.others_meanwhile)
+        passed = at - self.at
+        if ours - self.ours < AT_WORK_CORES * passed:
+            return new
+        return replace(
+            new,
+            at_work=self.at_work + passed,
+            others_meanwhile=self.others_meanwhile + _others(self, new) * passed,
+        )
 
 
 def _others(first: _Sample, last: _Sample) -> float:
     """Cores' worth of work that others did from one look to another."""
     others = (last.everybodys - first.everybodys) - (last.ours - first.ours)
     return max(0.0, others / max(1.0, last.at - first.at))
+
+
+def _in_our_way(first: _Sample, last: _Sample) -> float:
+    """The same, but for what they did while we did not want the cores: who takes turns with us is in nobody's way."""
+    at_work = last.at_work - first.at_work
+    if at_work < ENOUGH_WORK_S * TICKS_PER_S:
+        return _others(first, last)
+    return (last.others_meanwhile - first.others_meanwhile) / at_work
 
 
 class Neighbours:
@@ -49,9 +77,9 @@ class Neighbours:
     def busy_cores(self) -> tuple[float, float]:
         """Cores' worth of work that others do, at least and at most: for they come and go."""
         looks = list(self._samples)
-        spans = [_others(*pair) for pair in zip(looks[::-SPAN][1:], looks[::-SPAN], strict=False)]
+        spans = [_in_our_way(*pair) for pair in zip(looks[::-SPAN][1:], looks[::-SPAN], strict=False)]
         least = min(spans) if len(spans) == SPANS else 0.0
-        return min(least, self._since(RECENT)), max(self._since(RECENT), self._since(SPAN))
+        return min(least, self._since(MOMENT)), max(self._since(RECENT), self._since(SPAN))
 
     @property
     def are_busy(self) -> bool:
@@ -72,13 +100,14 @@ class Neighbours:
     def sample(self) -> bool:
         """Look once. False where there is nothing to see."""
         try:
-            at = float((self._proc / "uptime").read_text().split()[0]) * os.sysconf("SC_CLK_TCK")
+            at = float((self._proc / "uptime").read_text().split()[0]) * TICKS_PER_S
             everybodys = self._everybodys()
             # a child that has ended counts on in its parent's figures
             ours = sum(self._ticks(str(os.getpid()))) + sum(sum(self._ticks(str(pid))[:2]) for pid in self._engines())
         except (OSError, ValueError, IndexError, AttributeError):
             return False
-        self._samples.append(_Sample(at, ours, everybodys))
+        new = _Sample(at, ours, everybodys)
+        self._samples.append(self._samples[-1].then(at, ours, everybodys) if self._samples else new)
         return True
 
     def _everybodys(self) -> int:
