@@ -210,6 +210,13 @@ def test_the_slots_of_models_that_pool_share_one_cache(kind: dict[str, Any], slo
     assert plan.plan.cache_ram_mib == 0
 
 
+@pytest.mark.parametrize("num_ctx", [4, 31, 33])
+def test_a_batch_has_room_for_a_token_of_every_slot(num_ctx: int) -> None:
+    """Else the engine of a model that pools aborts while it is loaded."""
+    plan = wanted(facts("m", is_embedder=True, shape=ENCODER), num_ctx=num_ctx, defaults=Defaults()).plan
+    assert plan.batch_tokens == max(num_ctx, plan.slots)
+
+
 @pytest.mark.parametrize(("setting", "slots"), [(1, 1), (2, 2), (8, 8)])
 def test_other_models_have_as_many_slots_as_set(setting: int, slots: int) -> None:
     plan = wanted(defaults=Defaults(slots=setting), num_ctx=1000)

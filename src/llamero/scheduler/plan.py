@@ -23,7 +23,8 @@ from .speculation import speculating
 MIN_CTX_TOKENS = 4
 MAX_CTX_TOKENS = 2**31 - 1
 MIN_BATCH_TOKENS = 32
-"""The engine aborts on a batch of one token, and anything below this only makes it slow."""
+"""The engine aborts on a batch of one token, and on one with fewer than its slots where texts are pooled (`slots.py`);
+anything below this only makes it slow."""
 MAX_POOLED_BATCH_TOKENS = 2048
 """Texts are read in batches of so many."""
 MIN_VISION_CTX_TOKENS = 2048
@@ -344,7 +345,8 @@ def _layout(wish: Wish, ctx: int, machine: Machine, warnings: list[str]) -> tupl
     """The slots and their cache, and the batch as far as it is known: of models that pool both depend on it."""
     facts, defaults, batch = wish.facts, wish.defaults, wish.options["num_batch"]
     if facts.pools:
-        batch = _clamp_batch(batch, ctx, warnings) if batch else min(MAX_POOLED_BATCH_TOKENS, ctx)
+        automatic = max(MIN_BATCH_TOKENS, min(MAX_POOLED_BATCH_TOKENS, ctx))
+        batch = _clamp_batch(batch, ctx, warnings) if batch else automatic
         layout = slots.pooling(
             is_causal=facts.shape.is_causal,
             is_ranker=facts.is_ranker,
