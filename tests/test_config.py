@@ -119,7 +119,10 @@ def test_l101_numbers_that_are_none() -> None:
         ("-1m", durations.FOREVER),
         ("0", 0),
         ("1d", 5 * durations.MINUTE),
+        ("1_000", 5 * durations.MINUTE),
+        ("٣", 5 * durations.MINUTE),
         ("", 5 * durations.MINUTE),
+        ("\u00a0'10m'\u2003", 10 * durations.MINUTE),
     ],
 )
 def test_l101_keep_alive(value: str, ns: int) -> None:
@@ -129,6 +132,14 @@ def test_l101_keep_alive(value: str, ns: int) -> None:
 @pytest.mark.parametrize(("value", "level"), [("", 0), ("1", 1), ("2", 2), ("-1", -1), ("true", 1), ("false", 0)])
 def test_debug_levels(value: str, level: int) -> None:
     assert settings(OLLAMA_DEBUG=value).debug_level == level
+
+
+@pytest.mark.parametrize("value", ["off", "info", "1_0"])
+def test_a_word_is_no_level_of_debugging(value: str) -> None:
+    """As in the reference, where this is no boolean like the others; ours says so."""
+    made = settings(OLLAMA_DEBUG=value)
+    assert made.debug_level == 0
+    assert made.warnings == (f"invalid environment variable, using default key=OLLAMA_DEBUG value={value} default=0",)
 
 
 def test_hosts_of_remote_models() -> None:

@@ -12,7 +12,7 @@ from ..options import parse_bool
 from .hosts import HostUrl, is_base_url, parse_hosts
 from .secrets import shown, without_logins
 from .table import BY_NAME, SPECULATION
-from .words import clean, parse_size
+from .words import clean, parse_size, parse_time, parse_whole
 
 _T = TypeVar("_T")
 
@@ -51,7 +51,7 @@ class Reader:
         text = self.text(name)
         if not text:
             return default
-        if text.isascii() and text.isdigit() and int(text) < 2**63:
+        if text.isascii() and text.isdigit() and len(text) < 20 and int(text) < 2**63:
             return int(text)
         return self._bad(name, text, default)
 
@@ -60,11 +60,7 @@ class Reader:
         if not text:
             return default_ns
         try:
-            return int(text) * durations.SECOND
-        except ValueError:
-            pass
-        try:
-            return durations.parse_duration(text)
+            return parse_time(text)
         except BadRequest:
             return self._bad(name, text, default_ns)
 
@@ -140,11 +136,15 @@ class Reader:
         return "off"
 
     def debug(self) -> int:
-        text = self.text("OLLAMA_DEBUG")
-        try:
-            return int(text) if text else 0
-        except ValueError:
-            return 1 if self.flag("OLLAMA_DEBUG") else 0
+        """Steps down from INFO. A word that is no boolean does not count as true here: nobody means that by `off`."""
+        name = "OLLAMA_DEBUG"
+        text = self.text(name)
+        for read in (parse_whole, parse_bool):
+            try:
+                return int(read(text)) if text else 0
+            except ValueError:
+                pass
+        return self._bad(name, text, 0)
 
     def hosts(self) -> tuple[tuple[HostUrl, ...], str]:
         text = self.text("OLLAMA_HOST")

@@ -2,13 +2,28 @@
 
 from __future__ import annotations
 
+import re
+
 from .. import durations
 from ..errors import BadRequest
 
+_AROUND = re.compile(r"^[\s\"']+|[\s\"']+$")
+_WHOLE = re.compile(r"[+-]?[0-9]+", re.ASCII)
+
 
 def clean(text: str) -> str:
-    """Without the quotes and blanks that shells and unit files leave around a value (cli §10)."""
-    return text.strip("\"' \t\r\n")
+    """Without the quotes and blanks that shells and unit files leave around a value (cli §10).
+
+    Blanks are Unicode's, as for Go: what was copied from a web page may end with one that does not break.
+    """
+    return _AROUND.sub("", text)
+
+
+def parse_whole(text: str) -> int:
+    """A whole number as Go reads it, without the underscores and foreign digits of Python. Raises ValueError."""
+    if not _WHOLE.fullmatch(text):
+        raise ValueError(text)
+    return int(text)
 
 
 _SIZE_UNITS = {
@@ -41,8 +56,13 @@ def parse_size(text: str) -> int:
 
 def parse_keep_alive(text: str) -> int:
     """Nanoseconds of OLLAMA_KEEP_ALIVE: a duration or bare seconds; negative means for ever."""
-    try:
-        ns = int(text) * durations.SECOND
-    except ValueError:
-        ns = durations.parse_duration(text)
+    ns = parse_time(text)
     return durations.FOREVER if ns < 0 else min(ns, durations.FOREVER)
+
+
+def parse_time(text: str) -> int:
+    """Nanoseconds of a duration or of bare seconds. Raises BadRequest."""
+    try:
+        return parse_whole(text) * durations.SECOND
+    except ValueError:
+        return durations.parse_duration(text)
