@@ -73,7 +73,7 @@ def test_an_unknown_user() -> None:
         ),
         pytest.param(
             "model.safetensors config.json=text 2_Dense/model.safetensors 2_Dense/config.json=text README.md=text",
-            "2_Dense/model.safetensors model.safetensors 2_Dense/config.json config.json",
+            "model.safetensors 2_Dense/model.safetensors 2_Dense/config.json config.json",
             id="T-26",
         ),
         pytest.param("consolidated.00.safetensors pytorch_model.bin=zip", "consolidated.00.safetensors", id="row 2"),
@@ -89,6 +89,7 @@ def test_an_unknown_user() -> None:
             "a.gguf chat_template.jinja tokenizer.model",
             id="companions",
         ),
+        pytest.param("a.gguf x.json=text hf/model.safetensors", "a.gguf x.json", id="nested only beside others"),
         pytest.param("a.gguf t/tokenizer.model=text", "a.gguf t/tokenizer.model", id="a pointer one level down"),
         pytest.param("a.gguf tokenizer.model=text", "a.gguf", id="a pointer beside the weights"),
     ],

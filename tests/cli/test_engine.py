@@ -151,7 +151,7 @@ def test_the_help_tells_a_newcomer_what_this_is(ollama: Ollama) -> None:
     text = ollama("help", "engine").out
     for words in ("The engine is the program that computes.", "engine build", "C++ compiler, cmake and cargo", "--gpu"):
         assert words in text
-    assert "  engine      Show which engine computes, or build a faster one" in ollama("help").out
+    assert "  engine       Show which engine computes, or build a faster one" in ollama("help").out
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["Ctrl+C", "terminated"])

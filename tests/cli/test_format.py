@@ -37,7 +37,8 @@ HOUR, DAY = timedelta(hours=1), timedelta(days=1)
         (timedelta(minutes=-4), "4 minutes from now"),
         (-3 * HOUR, "3 hours from now"),
         (-7000 * DAY, "19 years from now"),
-        (-7400 * DAY, "Forever"),
+        (-7400 * DAY, "20 years from now"),
+        (-7700 * DAY, "Forever"),
     ],
 )
 def test_times(age: timedelta, text: str) -> None:
@@ -80,6 +81,23 @@ def test_wide_cells_break_between_words_and_continue_two_columns_further() -> No
 
 def test_a_word_that_is_too_wide_stays_whole() -> None:
     assert list(table([["x " + "w" * 12]], cell_columns=9)) == ["x               ", "wwwwwwwwwwww    "]
+
+
+@pytest.mark.parametrize(
+    ("cell", "lines"),
+    [
+        pytest.param("aaa bb cc ddddd", ["aaa", "bb cc", "ddddd"], id="least ragged, not as full as can be"),
+        pytest.param("a   b ccccc", ["a   b", "ccccc"], id="blanks stay"),
+        pytest.param("aaa\nbb", ["aaa", "bb"], id="lines are as wide as the widest that was given"),
+        pytest.param("aaaa bb\nc\nd", ["aaaa", "bb c d"], id="and flow together"),
+    ],
+)
+def test_a_cell_is_one_paragraph(cell: str, lines: list[str]) -> None:
+    assert [line.rstrip() for line in table([[cell]], cell_columns=6)] == lines
+
+
+def test_a_broken_cell_takes_the_room_that_it_was_allowed() -> None:
+    assert list(table([["aaaa bbb"]], cell_columns=6)) == ["aaaa      ", "bbb       "]
 
 
 def test_control_characters_never_reach_the_terminal() -> None:

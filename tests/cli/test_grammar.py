@@ -50,9 +50,9 @@ def test_words_are_read_as_pflag_does(words: str, flags: list[str], positional: 
         ("--foo m", "unknown flag: --foo"),
         ("--foo=1", "unknown flag: --foo"),
         ("-x", "unknown shorthand flag: 'x' in -x"),
-        ("-vx", "unknown shorthand flag: 'x' in -vx"),
+        ("-vxf", "unknown shorthand flag: 'x' in -xf"),
         ("m --keepalive", "flag needs an argument: --keepalive"),
-        ("-f", "flag needs an argument: 'f' in -f"),
+        ("-vf", "flag needs an argument: 'f' in -f"),
         ("---x", "bad flag syntax: ---x"),
         ("--=x", "bad flag syntax: --=x"),
     ],
@@ -61,6 +61,30 @@ def test_errors_have_pflags_words(words: str, message: str) -> None:
     with pytest.raises(BadRequest) as error:
         canonical(FLAGS, words.split())
     assert str(error.value) == message
+
+
+@pytest.mark.parametrize(
+    ("text", "number"), [("7", 7), ("-7", -7), ("+7", 7), ("0x10", 16), ("1_000", 1000), (str(2**63 - 1), 2**63 - 1)]
+)
+def test_a_number_is_written_as_in_source_code(text: str, number: int) -> None:
+    assert FLAGS["--dimensions"].type.convert(text, FLAGS["--dimensions"], None) == number
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("", "invalid syntax"),
+        ("1.5", "invalid syntax"),
+        (" 1", "invalid syntax"),
+        ("\u0663", "invalid syntax"),
+        (str(2**63), "value out of range"),
+        (str(-(2**63) - 1), "value out of range"),
+    ],
+)
+def test_what_is_no_number_of_64_bits_is_refused(text: str, reason: str) -> None:
+    with pytest.raises(BadRequest) as error:
+        FLAGS["--dimensions"].type.convert(text, FLAGS["--dimensions"], None)
+    assert str(error.value).endswith(f'strconv.ParseInt: parsing "{text}": {reason}')
 
 
 @pytest.mark.parametrize(

@@ -43,6 +43,7 @@ def test_help_lists_the_commands_in_their_order(ollama: Ollama) -> None:
     assert (outcome.status, outcome.err) == (0, "")
     head, _, rest = outcome.out.partition("Available Commands:\n")
     assert head == "Large language model runner\n\nUsage:\n  ollama [flags]\n  ollama [command]\n\n"
+    assert rest.startswith("  serve        Start Ollama\n")
     assert names_in(rest) == COMMANDS
     assert names_in(rest.partition("\nAdditional Commands:\n")[2]) == ADDITIONAL
     assert outcome.out.endswith('\nUse "ollama [command] --help" for more information about a command.\n')
@@ -51,7 +52,7 @@ def test_help_lists_the_commands_in_their_order(ollama: Ollama) -> None:
 
 def names_in(text: str) -> list[str]:
     """The commands of the block that the text begins with."""
-    return [line[2:13].rstrip() for line in text.split("\n\n")[0].splitlines()]
+    return [line[2:14].rstrip() for line in text.split("\n\n")[0].splitlines()]
 
 
 @pytest.mark.parametrize("name", [*COMMANDS, *ADDITIONAL])
@@ -84,7 +85,7 @@ def commands_in(line: str) -> list[list[str]]:
     return found
 
 
-@pytest.mark.parametrize("argv", [["-h"], ["help"], [], ["--verbose"]])
+@pytest.mark.parametrize("argv", [["-h"], ["help"], [], ["--verbose"], [""]])
 def test_other_ways_to_the_same_help(ollama: Ollama, argv: list[str]) -> None:
     """L-12: without a terminal bare `ollama` ends too, and writes no escape codes."""
     outcome = ollama(*argv)

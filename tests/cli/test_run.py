@@ -164,6 +164,7 @@ def test_a_model_that_cannot_think_is_not_told_about_it(ollama: Ollama, model: S
         pytest.param("--think=high", "hi", "high", id="L-08 level"),
         pytest.param("--think=false", "hi", False, id="off"),
         pytest.param("--think=max", "hi", "max", id="max"),
+        pytest.param("--think=", "hi", True, id="an empty level"),
     ],
 )
 def test_think(ollama: Ollama, model: ScriptedServer, flag: str, prompt: str, think: bool | str) -> None:
@@ -220,9 +221,15 @@ def test_statistics(ollama: Ollama, server: ScriptedServer) -> None:
 
 
 def test_statistics_that_are_zero_are_left_out(ollama: Ollama, server: ScriptedServer) -> None:
-    """L-53"""
-    server.replies |= {"POST /api/show": shown(), "POST /api/generate": generated("x", total_duration=5, eval_count=1)}
-    assert ollama("run", "m", "hi", "--verbose").err == "total duration:       5ns\neval count:           1 token(s)\n"
+    """L-53: but a rate stands behind its duration, as after a prompt that was all in the cache."""
+    metrics = {"total_duration": 5, "load_duration": -1, "prompt_eval_duration": 7, "eval_count": 1}
+    server.replies |= {"POST /api/show": shown(), "POST /api/generate": generated("x", **metrics)}
+    assert ollama("run", "m", "hi", "--verbose").err == (
+        "total duration:       5ns\n"
+        "prompt eval duration: 7ns\n"
+        "prompt eval rate:     0.00 tokens/s\n"
+        "eval count:           1 token(s)\n"
+    )
 
 
 # --- format, keep-alive --------------------------------------------------------------------------------------------

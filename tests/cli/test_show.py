@@ -115,6 +115,7 @@ def test_a_long_system_text_is_shown_by_its_beginning(show: Any) -> None:
 def test_a_licence_of_two_lines_is_whole(show: Any) -> None:
     """L-38"""
     assert section("License", show(license="Some\nlicense\n")) == "    Some       \n    license    \n"
+    assert section("License", show(license="So\x0cme\r\nlicense")) == "    Some       \n    license    \n"
 
 
 def test_long_lines_break_at_100_columns(show: Any) -> None:

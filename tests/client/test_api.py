@@ -148,13 +148,14 @@ def test_replies_of_odd_shapes_do_no_harm(client: Client, server: ScriptedServer
     odd = {"details": 5, "capabilities": "x", "tensors": {"a": 1}, "projector_info": [1], "model_info": 7, "license": 3}
     server.replies |= {
         "POST /api/show": Reply(json=odd),
-        "GET /api/tags": Reply(json={"models": "none"}),
+        "GET /api/tags": [Reply(json={"models": "none"}), Reply(json={"models": [{"name": None, "digest": None}]})],
         "GET /api/ps": Reply(json={"models": [1, {"name": None, "size": "big"}]}),
         "POST /api/chat": Reply(lines=[{"message": "x", "done": True}]),
     }
     shown_model = client.show("m")
     assert (shown_model.details, shown_model.capabilities, shown_model.model_info) == ({}, [], None)
     assert client.tags() == []
+    assert [(model.name, model.digest) for model in client.tags()] == [("", "")]
     assert client.ps().models[0].size_bytes == 0
     assert [part.text for part in client.chat(Ask(model="m"), [])] == [""]
 

@@ -51,6 +51,7 @@ def test_a_link_to_sign_in_comes_with_its_error(client: Client, server: Scripted
 
 STREAM_ERRORS = [
     pytest.param(Reply(404, json={"error": "no x"}), "404 Not Found: no x", 404, id="json"),
+    pytest.param(Reply(404, text='{"error": {"code": 1}}'), '404 Not Found: {"error": {"code": 1}}', 404, id="object"),
     pytest.param(Reply(502, text="bad"), "502 Bad Gateway: bad", 502, id="text"),
     pytest.param(Reply(500), "500 Internal Server Error", 500, id="empty"),
     pytest.param(Reply(lines=[{"response": "a"}, {"error": "broke"}]), "broke", 500, id="in the stream"),

@@ -38,6 +38,11 @@ def test_a_unix_socket(tmp_path: Path) -> None:
         Client(parse_host(f"unix://{path}")[0]).version()
 
 
+def test_a_name_that_no_host_has_is_refused() -> None:
+    with pytest.raises(ClientError, match="OLLAMA_HOST: 'my host' cannot be the name of a host"):
+        Client(parse_host("my host:1")[0]).version()
+
+
 def test_an_unknown_scheme_is_refused() -> None:
     with pytest.raises(ClientError, match="ftp:// is not spoken here"):
         Client(parse_host("ftp://x")[0]).heartbeat()

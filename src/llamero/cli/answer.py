@@ -115,7 +115,7 @@ def show_answer(view: AnswerView, parts: Generator[Part], until_seen: Display) -
 
 
 def statistics(metrics: Metrics) -> str:
-    """The lines of `--verbose`; one whose value is 0 is left out."""
+    """The lines of `--verbose`; one whose value is 0 is left out. A rate stands behind its duration, even one of 0."""
     prompt_rate = _rate(metrics.prompt_tokens, metrics.prompt_ns)
     rate = _rate(metrics.predicted_tokens, metrics.predicted_ns)
     rows = (
@@ -123,12 +123,12 @@ def statistics(metrics: Metrics) -> str:
         ("load duration:", metrics.load_ns, format_duration(metrics.load_ns)),
         ("prompt eval count:", metrics.prompt_tokens, f"{metrics.prompt_tokens} token(s)"),
         ("prompt eval duration:", metrics.prompt_ns, format_duration(metrics.prompt_ns)),
-        ("prompt eval rate:", prompt_rate, f"{prompt_rate:.2f} tokens/s"),
+        ("prompt eval rate:", metrics.prompt_ns, f"{prompt_rate:.2f} tokens/s"),
         ("eval count:", metrics.predicted_tokens, f"{metrics.predicted_tokens} token(s)"),
         ("eval duration:", metrics.predicted_ns, format_duration(metrics.predicted_ns)),
-        ("eval rate:", rate, f"{rate:.2f} tokens/s"),
+        ("eval rate:", metrics.predicted_ns, f"{rate:.2f} tokens/s"),
     )
-    return "".join(f"{label:<22}{text}\n" for label, value, text in rows if value)
+    return "".join(f"{label:<22}{text}\n" for label, value, text in rows if value > 0)
 
 
 def _rate(tokens: int, ns: int) -> float:

@@ -23,10 +23,12 @@ class _Row:
 
     patterns: tuple[str, ...]
     required: str = ""
+    besides: tuple[str, ...] = ()
+    """What is taken too, where the patterns find anything."""
 
 
 _WEIGHTS = (
-    _Row(("model*.safetensors", "*/model*.safetensors")),
+    _Row(("model*.safetensors",), besides=("*/model*.safetensors",)),
     _Row(("consolidated*.safetensors",)),
     _Row(("pytorch_model*.bin",), ZIP),
     _Row(("consolidated*.pth",), ZIP),
@@ -74,9 +76,9 @@ def collect(path: Path, *, is_adapter: bool = False) -> list[Path]:
 
 def _matching(folder: Path, row: _Row) -> list[Path]:
     files = _glob(folder, row.patterns)
-    if row.required and any(_type(file) != row.required for file in files):
+    if not files or (row.required and any(_type(file) != row.required for file in files)):
         return []
-    return files
+    return [*files, *_glob(folder, row.besides)]
 
 
 def _companions(folder: Path) -> list[Path]:

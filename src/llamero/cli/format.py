@@ -8,17 +8,18 @@ from __future__ import annotations
 
 import unicodedata
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-FOREVER_AWAY = timedelta(days=20 * 365)
-"""A keep-alive without an end expires in some hundred years; nobody sets one of more than twenty."""
+FOREVER_AWAY = timedelta(days=21 * 365)
+"""A keep-alive without an end expires in some hundred years; nobody sets one of more than twenty whole ones."""
 
 
 def relative_time(time: datetime, now: datetime, never: str = "Never") -> str:
     """`3 weeks ago`, `4 minutes from now`, `Forever`; `never` for the zero time. Both times have a zone."""
     if time.year == 1:
         return never
-    if time - now > FOREVER_AWAY:
+    if time - now >= FOREVER_AWAY:
         return "Forever"
     return f"{_roughly(abs(now - time))} {'ago' if time <= now else 'from now'}"
 
@@ -80,17 +81,15 @@ def table(
 ) -> Iterator[str]:
     """The lines of a table without borders. All rows have as many cells as the longest, missing ones being empty."""
     count = max((len(row) for row in (*rows, header)), default=0)
-    cells = [[_lines(printable(cell), cell_columns) for cell in (*row, *[""] * (count - len(row)))] for row in rows]
-    widths = [
-        max(columns(line) for lines in column for line in lines)
-        for column in zip(*cells, [[title] for title in header] or [[""]] * count, strict=True)
-    ]
+    cells = [[_broken(printable(cell), cell_columns) for cell in (*row, *[""] * (count - len(row)))] for row in rows]
+    titles = [columns(title) for title in header] or [0] * count
+    widths = [max([title, *(cell.columns for cell in column)]) for title, *column in zip(titles, *cells, strict=True)]
     if header:
         padded = [_pad(title, width + GAP) for title, width in zip(header, widths, strict=True)]
         yield "".join(padded)[: 1 - GAP]  # the last title is followed by one blank only
     for row in cells:
-        for index in range(max(map(len, row), default=0)):
-            texts = [lines[index] if index < len(lines) else _FILLER for lines in row]
+        for index in range(max((len(cell.lines) for cell in row), default=0)):
+            texts = [cell.lines[index] if index < len(cell.lines) else _FILLER for cell in row]
             yield "".join(
                 _pad(text, max(width, columns(text)) + GAP) for text, width in zip(texts, widths, strict=True)
             )
@@ -100,19 +99,53 @@ def _pad(text: str, width: int) -> str:
     return text + " " * (width - columns(text))
 
 
-def _lines(cell: str, limit: int) -> list[str]:
-    """The cell's lines, the too wide ones broken greedily; a word that is wider stays whole."""
-    lines = []
-    for paragraph in cell.split("\n"):
-        if columns(paragraph) <= limit:
-            lines.append(paragraph)
-            continue
-        line = ""
-        for word in paragraph.split():
-            if line and columns(line) + 1 + columns(word) > limit:
-                lines.append(line)
-                line = word
-            else:
-                line = f"{line} {word}" if line else word
-        lines.append(line)
-    return lines
+@dataclass(frozen=True, slots=True)
+class _Cell:
+    lines: Sequence[str]
+    columns: int
+    """The width of the widest line, or what was allowed and not used up."""
+
+
+def _broken(text: str, limit: int) -> _Cell:
+    """The text as one paragraph, no line wider than `limit` and none so ragged that another break would be better.
+
+    The reference breaks lines so that the squares of what stays empty at their ends add up to least, the last line not
+    counted. A word that is wider than all stays whole, and the other lines may be as wide as it is.
+    """
+    given = text.split("\n")
+    allowed = min(limit, max(map(columns, given)))
+    if len(given) == 1 and columns(text) == allowed:
+        return _Cell(given, allowed)
+    words = " ".join(given).split(" ")
+    widths = [columns(word) for word in words]
+    ends = _line_ends(widths, max(allowed, *widths))
+    lines, start = [], 0
+    while start < len(words):
+        lines.append(" ".join(words[start : ends[start]]))
+        start = ends[start]
+    return _Cell(lines, max(allowed, *map(columns, lines)))
+
+
+_OVERFULL = 100_000
+"""What a line costs that is too wide, so that it hardly ever is the best."""
+
+
+def _line_ends(widths: Sequence[int], room: int) -> list[int]:
+    """For each word that could begin a line, the word behind that line in the least ragged rest of the paragraph."""
+    count = len(widths)
+    costs, ends = [0] * count, [count] * count
+    rest = -1
+    for start in reversed(range(count)):
+        rest += 1 + widths[start]
+        if rest <= room:
+            continue  # it all fits on the last line
+        best, width = None, widths[start]
+        for end in range(start + 1, count):
+            cost = (room - width) ** 2 + (_OVERFULL if width > room else 0)
+            if best is None or cost + costs[end] < best:
+                best, ends[start] = cost + costs[end], end
+            elif width > room and cost >= best:
+                break  # it only gets wider
+            width += 1 + widths[end]
+        costs[start] = best or 0
+    return ends

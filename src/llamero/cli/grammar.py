@@ -61,16 +61,25 @@ class _GoType(click.ParamType[Any]):
             return value
         try:
             return self._parse(value)
-        except ValueError:
+        except ValueError as error:
             flag = ", ".join(param.opts) if param else ""
-            reason = f'strconv.{self._parser}: parsing "{value}": invalid syntax'
+            what = "value out of range" if isinstance(error, _OutOfRange) else "invalid syntax"
+            reason = f'strconv.{self._parser}: parsing "{value}": {what}'
             raise BadRequest(f'invalid argument "{value}" for "{flag}" flag: {reason}') from None
 
 
+class _OutOfRange(ValueError):
+    """A number, and more of it than the type holds."""
+
+
 def _parse_int(text: str) -> int:
-    if not text.removeprefix("-").isdigit() or not text.isascii():
+    """An integer as it stands in source code, Go's or ours: `10`, `0xff`, `1_000`."""
+    if not text.isascii() or text != text.strip():
         raise ValueError(text)
-    return int(text)
+    number = int(text, 0)
+    if not -(2**63) <= number < 2**63:
+        raise _OutOfRange(text)
+    return number
 
 
 _TYPES: Mapping[str, click.ParamType[Any]] = {
@@ -148,13 +157,13 @@ def _shorthands(flags: Mapping[str, Flag], word: str, rest: list[str]) -> list[s
         letter, letters = letters[0], letters[1:]
         known = flags.get(f"-{letter}")
         if known is None:
-            raise BadRequest(f"unknown shorthand flag: '{letter}' in {word}")
+            raise BadRequest(f"unknown shorthand flag: '{letter}' in -{letter}{letters}")
         if letters.startswith("="):
             value, letters = letters[1:], ""
         elif known.bare is None and letters:
             value, letters = letters, ""
         else:
-            value = _bare(known, rest, f"'{letter}' in {word}")
+            value = _bare(known, rest, f"'{letter}' in -{letter}{letters}")
         given.append(f"{known.long}={value}")
     return given
 
@@ -262,7 +271,7 @@ class Root(click.Group):
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         for index, word in enumerate(args):
-            if not word.startswith("-"):
+            if word and not word.startswith("-"):  # an empty one is nobody's command
                 return super().parse_args(ctx, ["--", word, *args[:index], *args[index + 1 :]])
         return super().parse_args(ctx, canonical(flags_of(self), args)[0])
 

@@ -11,7 +11,7 @@ from ..config import BY_NAME
 from .examples import EXAMPLES
 from .grammar import Command, Flag, Root
 
-_NAME_COLUMNS = 11
+_NAME_COLUMNS = 12
 _VARIABLE_COLUMNS = 27
 
 

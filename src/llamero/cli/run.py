@@ -21,6 +21,7 @@ from .show import refuse_image_model
 from .thinking import ThinkingView
 
 THINK_VALUES: dict[str, bool | str] = {
+    "": True,
     "true": True,
     "false": False,
     "high": "high",

@@ -30,7 +30,7 @@ def sections(model: ShownModel, *, verbose: bool = False) -> str:
     text = _section("Model", _model_rows(model))
     text += _section("Capabilities", [[word] for word in model.capabilities])
     text += _section("Projector", list(_projector_rows(model.projector_info)))
-    text += _section("Parameters", [line.split(None, 1) for line in model.parameters.splitlines() if line.strip()])
+    text += _section("Parameters", [line.split(None, 1) for line in model.parameters.split("\n") if line.strip()])
     if verbose:
         info = model.model_info or {}
         text += _section("Metadata", [[key, _value(info[key])] for key in sorted(info)])
@@ -90,7 +90,7 @@ def _tensor_row(tensor: Mapping[str, Any]) -> Row:
 
 
 def _head(text: str) -> list[Row]:
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    lines = [line.strip() for line in text.split("\n") if line.strip()]  # a form feed ends no line
     return [[line] for line in (*lines[:TEXT_LINES], *["..."] * (len(lines) > TEXT_LINES))]
 
 

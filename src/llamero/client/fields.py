@@ -37,6 +37,11 @@ def objects(value: Any) -> list[dict[str, Any]]:
     return [entry for entry in array(value) if isinstance(entry, dict)]
 
 
+def word(entry: Mapping[str, Any], key: str) -> str:
+    value = entry.get(key)
+    return value if isinstance(value, str) else ""
+
+
 def count(entry: Mapping[str, Any], key: str) -> int:
     value = entry.get(key)
     return value if isinstance(value, int) else 0

@@ -29,7 +29,8 @@ def answered(response: http.client.HTTPResponse, *, streaming: bool = False) -> 
     text, signin_url = data.decode(errors="replace").strip(), ""
     with suppress(ValueError, KeyError, TypeError):
         reply = json.loads(data)
-        text, signin_url = str(reply["error"]), str(reply.get("signin_url") or "")
+        if isinstance(reply["error"], str):  # an object is some other API's: it is shown as it came
+            text, signin_url = reply["error"], str(reply.get("signin_url") or "")
     if response.status == 401 and not signin_url:
         challenge = response.headers.get("WWW-Authenticate", "")
         text = LOGIN_NEEDED if challenge.lower().startswith("basic") else KEY_NEEDED

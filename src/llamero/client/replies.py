@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from .fields import array, count, mapping, moment, objects, share
+from .fields import array, count, mapping, moment, objects, share, word
 from .values import (
     ApiKey,
     DiskUsage,
@@ -28,13 +28,13 @@ if TYPE_CHECKING:
 def read_tags(reply: Mapping[str, Any]) -> list[ListedModel]:
     return [
         ListedModel(
-            name=str(entry.get("name", "")),
-            digest=str(entry.get("digest", "")),
+            name=word(entry, "name"),
+            digest=word(entry, "digest"),
             size_bytes=count(entry, "size"),
             modified_at=moment(entry.get("modified_at")),
             is_remote=bool(entry.get("remote_model")),
             details=mapping(entry.get("details")),
-            capabilities=[str(word) for word in array(entry.get("capabilities"))],
+            capabilities=[str(each) for each in array(entry.get("capabilities"))],
         )
         for entry in objects(reply.get("models"))
     ]
@@ -43,12 +43,9 @@ def read_tags(reply: Mapping[str, Any]) -> list[ListedModel]:
 def read_ps(reply: Mapping[str, Any]) -> Running:
     return Running(
         [_running(entry) for entry in objects(reply.get("models"))],
+        [LoadingModel(word(entry, "model"), share(entry, "progress")) for entry in objects(reply.get("loading"))],
         [
-            LoadingModel(str(entry.get("model", "")), share(entry, "progress"))
-            for entry in objects(reply.get("loading"))
-        ],
-        [
-            WaitingRequest(count(entry, "position"), str(entry.get("model", "")), count(entry, "waiting_ms"))
+            WaitingRequest(count(entry, "position"), word(entry, "model"), count(entry, "waiting_ms"))
             for entry in objects(reply.get("queue"))
         ],
     )
@@ -56,8 +53,8 @@ def read_ps(reply: Mapping[str, Any]) -> Running:
 
 def _running(entry: Mapping[str, Any]) -> RunningModel:
     return RunningModel(
-        name=str(entry.get("name", "")),
-        digest=str(entry.get("digest", "")),
+        name=word(entry, "name"),
+        digest=word(entry, "digest"),
         size_bytes=count(entry, "size"),
         size_vram_bytes=count(entry, "size_vram"),
         context_tokens=count(entry, "context_length"),
@@ -76,7 +73,7 @@ def read_show(reply: Mapping[str, Any]) -> ShownModel:
         model_info=info if isinstance(info, dict) else None,
         projector_info=mapping(reply.get("projector_info")),
         tensors=objects(reply.get("tensors")),
-        capabilities=[str(word) for word in array(reply.get("capabilities"))],
+        capabilities=[str(each) for each in array(reply.get("capabilities"))],
         messages=objects(reply.get("messages")),
     )
 
@@ -89,7 +86,7 @@ def read_usage(reply: Mapping[str, Any]) -> DiskUsage:
 def _usages(value: Any) -> list[ModelUsage]:
     return [
         ModelUsage(
-            str(each.get("name", "")),
+            word(each, "name"),
             count(each, "size"),
             count(each, "own"),
             tuple(map(str, array(each.get("shared_with")))),
@@ -100,21 +97,21 @@ def _usages(value: Any) -> list[ModelUsage]:
 
 def read_prompts(reply: Mapping[str, Any]) -> list[SavedPrompt]:
     return [
-        SavedPrompt(str(each.get("model", "")), count(each, "tokens"), count(each, "size"), moment(each.get("used_at")))
+        SavedPrompt(word(each, "model"), count(each, "tokens"), count(each, "size"), moment(each.get("used_at")))
         for each in objects(reply.get("prompts"))
     ]
 
 
 def read_api_key(entry: Mapping[str, Any]) -> ApiKey:
     return ApiKey(
-        name=str(entry.get("name", "")),
-        role=str(entry.get("role", "")),
+        name=word(entry, "name"),
+        role=word(entry, "role"),
         models=tuple(str(model) for model in array(entry.get("models"))),
         expires_at=moment(entry.get("expires_at")),
         is_expired=entry.get("is_expired") is True,
-        rate=str(entry.get("rate", "")),
-        source=str(entry.get("source", "")),
-        secret=str(entry.get("secret", "")),
+        rate=word(entry, "rate"),
+        source=word(entry, "source"),
+        secret=word(entry, "secret"),
     )
 
 
@@ -126,7 +123,7 @@ def read_part(entry: Mapping[str, Any]) -> Part:
         from ..messages import ToolCall
 
         functions = [mapping(call.get("function")) for call in objects(message["tool_calls"])]
-        calls = tuple(ToolCall(str(one.get("name", "")), mapping(one.get("arguments"))) for one in functions)
+        calls = tuple(ToolCall(word(one, "name"), mapping(one.get("arguments"))) for one in functions)
     metrics = None
     if entry.get("done"):
         metrics = Metrics(
@@ -146,5 +143,5 @@ def read_step(status: str, entry: Mapping[str, Any]) -> Progress:
 
     level = entry.get("level")
     if level in ("ok", "warn", "fail"):
-        return Found(status, subject=str(entry.get("subject", "")), level=level, advice=str(entry.get("advice", "")))
-    return Progress(status, str(entry.get("digest", "")), count(entry, "total"), count(entry, "completed"))
+        return Found(status, subject=word(entry, "subject"), level=level, advice=word(entry, "advice"))
+    return Progress(status, word(entry, "digest"), count(entry, "total"), count(entry, "completed"))

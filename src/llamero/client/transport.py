@@ -140,7 +140,11 @@ class Transport:
         if secure:
             how["context"] = self._certificates.context()
         kind = http.client.HTTPSConnection if secure else http.client.HTTPConnection
-        connection = kind(to.host, to.port, **how)
+        try:
+            connection = kind(to.host, to.port, **how)
+        except http.client.InvalidURL as error:
+            setting = "the proxy" if self._proxy else "OLLAMA_HOST"
+            raise ClientError(f"{setting}: {to.host!r} cannot be the name of a host") from error
         if self._proxy is None:
             return connection
         if secure:
