@@ -85,6 +85,7 @@ def test_later_layers_win_and_absent_ones_keep_the_default() -> None:
         ("seed", ["-1"], -1),
         ("use_mmap", ["T"], True),
         ("stop", ["a", "b"], ["a", "b"]),
+        ("seed", ["1", "2"], 1),
     ],
 )
 def test_values_written_as_text(name: str, words: list[str], value: Any) -> None:

@@ -110,14 +110,14 @@ def merge_options(*layers: Mapping[str, Any]) -> dict[str, Any]:
 def parse_parameter(name: str, words: list[str]) -> Any:
     """The value of an option written as text: a PARAMETER line, `/set parameter`, `--param`.
 
-    Raises BadRequest in the words of a Modelfile error (E6, E7). A list option takes all words, others the last.
+    Raises BadRequest in the words of a Modelfile error (E6, E7). A list option takes all words, others the first.
     """
     option = OPTIONS.get(name)
     if option is None or not option.in_modelfile:
         raise BadRequest(f"unknown parameter '{name}'")
     if option.kind == "array":
         return list(words)
-    text = words[-1]
+    text = words[0]
     try:
         match option.kind:
             case "integer":

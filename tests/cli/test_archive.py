@@ -97,6 +97,7 @@ def test_s105_a_model_moves_byte_for_byte(server: Server, original: Path, archiv
     )
 
 
+@pytest.mark.heavy
 def test_s105_an_imported_model_answers(start_server: StartServer, tmp_path: Path) -> None:
     source = start_server()
     path = tmp_path / "smollm2.tar"

@@ -95,9 +95,35 @@ def test_messages_of_several_lines(repl: TerminalProgram, model: ScriptedServer)
     repl.expect("Hello")
     assert last_messages(model)[-1]["content"] == "a\nb"
     repl.expect(PLACEHOLDER)
-    repl.type("one\ntwo\r")  # Ctrl+J
+    repl.type("one")
+    repl.expect("one")
+    repl.type("\n")  # Ctrl+J
+    repl.expect(r"\.\.\. ")
+    repl.type("two\r")
     repl.expect("Hello")
     assert last_messages(model)[-1]["content"] == "one\ntwo"
+
+
+def test_a_program_may_type(repl: TerminalProgram, model: ScriptedServer) -> None:
+    """Whole lines, ended with a line feed; and it waits for the next prompt, which the line that it sent is not."""
+    repl.expect(">>> ")
+    for line in ("one", "two"):
+        repl.type(f"{line}\n")
+        assert "Hello" in repl.expect(">>> ")
+    assert [body["messages"][-1]["content"] for body in model.bodies("POST /api/chat")] == ["one", "two"]
+
+
+def test_lines_that_are_typed_before_the_prompt(model: ScriptedServer, tmp_path: Path) -> None:
+    """The terminal itself ends them: it makes a line feed of Enter."""
+    is_ready = threading.Event()
+    model.replies["POST /api/show"] = Reply(json=shown().json, after=is_ready)
+    with start(model, tmp_path) as repl:
+        assert model.asked(2)
+        repl.type("one\rtwo\r/bye\r")
+        repl.expect("/bye")
+        is_ready.set()
+        assert repl.wait() == 0
+    assert [body["messages"][-1]["content"] for body in model.bodies("POST /api/chat")] == ["one", "two"]
 
 
 def test_pasted_lines_are_one_message(repl: TerminalProgram, model: ScriptedServer) -> None:
@@ -117,7 +143,7 @@ def test_ctrl_c_drops_the_line(repl: TerminalProgram, model: ScriptedServer) -> 
     repl.type('"""unfinished\r')
     repl.expect(r"\.\.\. ")
     repl.type("\x03")
-    given_up = repl.expect(r"\r\nUse Ctrl \+ d or /bye to exit\.\r\n").rpartition("unfinished")[2]
+    given_up = repl.expect(r"Use Ctrl \+ d or /bye to exit\.\r\n").rpartition("unfinished")[2]
     assert "Press Enter" not in given_up
     repl.expect(PLACEHOLDER)
     repl.type("hi\r")
@@ -158,6 +184,18 @@ def test_after_a_shell_keys_are_not_mixed_into_the_answer(repl: TerminalProgram,
     repl.go_on_after_a_shell()
     repl.type("typed meanwhile")
     repl.type("\x03")
+    assert "typed" not in repl.expect(PLACEHOLDER)
+
+
+def test_what_is_typed_before_ctrl_z_is_not_for_the_shell(repl: TerminalProgram, model: ScriptedServer) -> None:
+    goes_on = threading.Event()
+    half = {"message": {"content": "Half"}, "done": False}
+    model.replies["POST /api/chat"] = Reply(lines=[half, goes_on, {"done": True}])
+    repl.expect(PLACEHOLDER)
+    repl.type("first\r")
+    repl.expect("Half")
+    repl.type("typed\x1a")  # nothing stops it here, without a shell that would let it go on
+    goes_on.set()
     assert "typed" not in repl.expect(PLACEHOLDER)
 
 

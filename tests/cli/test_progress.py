@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 
 import pytest
@@ -167,6 +168,21 @@ def test_a_drawing_ends_with_its_last_state_and_a_new_line() -> None:
         f"{LABEL} 100% ▕██████████████████▏   1 KB                         \x1b[K\r\n"
         "success \x1b[K\x1b[?25h\x1b[?2026l\r\n"
     )
+
+
+def test_ctrl_c_leaves_the_lines_as_they_are() -> None:
+    """The terminal's own ^C has moved the cursor, by a row when the last line was full."""
+    with (
+        terminal_stream() as (stream, written),
+        contextlib.suppress(KeyboardInterrupt),
+        steps(Terminal(stream, stream, stream)) as display,
+    ):
+        assert isinstance(display, Drawing)
+        display.status("pulling manifest")
+        display.draw()
+        stream.write("^C")
+        raise KeyboardInterrupt
+    assert written[0].endswith("^C\r\n")
 
 
 def test_redrawing_goes_back_up_over_what_stands_there() -> None:

@@ -19,7 +19,9 @@ from llamero.cli.quotes import is_command, is_open, quoted_text
         ('""""""', False, ""),
         ('"""a\n"""', False, "a\n"),
         ('a """b', False, 'a """b'),
+        (' """a', False, ' """a'),
         ('/set system """a', True, '/set system """a'),
+        ('/set  system   """a', True, '/set  system   """a'),
         ('/set system """a\nb"""', False, '/set system """a\nb"""'),
     ],
 )
@@ -37,6 +39,7 @@ def test_three_quotes(text: str, opened: bool, message: str) -> None:
         ("/bye\nx", False),
         ("x\n/bye", False),
         ('/set system """a\nb"""', True),
+        ('/set system  """a\nb"""', True),
     ],
 )
 def test_commands_stand_on_a_line_of_their_own(text: str, expected: bool) -> None:

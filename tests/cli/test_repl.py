@@ -96,8 +96,11 @@ def test_a_failed_turn_is_reported_and_forgotten(talk: Talk, server: ScriptedSer
 
 def test_a_model_that_can_think_is_asked_to(talk: Talk, server: ScriptedServer) -> None:
     server.replies["POST /api/show"] = shown(capabilities=["completion", "thinking"])
-    talk("hi")
+    thought = [{"message": {"thinking": "Hm."}}, {"message": {"content": "Hello"}}, {"done": True}]
+    server.replies["POST /api/chat"] = [Reply(lines=thought), chatted("Hello")]
+    talk("hi", "and?")
     assert turns(server)[0]["think"] is True
+    assert turns(server)[1]["messages"] == [user("hi"), ANSWER | {"thinking": "Hm."}, user("and?")]
 
 
 def test_a_picture_goes_with_its_message(talk: Talk, server: ScriptedServer, tmp_path: Path) -> None:
@@ -119,13 +122,13 @@ def test_a_bad_picture_ends_only_its_turn(talk: Talk, server: ScriptedServer, tm
 
 def test_ctrl_c_at_the_prompt_says_how_to_leave(talk: Talk) -> None:
     """partly L-80"""
-    assert talk(KeyboardInterrupt).out == "\nUse Ctrl + d or /bye to exit.\n"
+    assert talk(KeyboardInterrupt).out == "Use Ctrl + d or /bye to exit.\n"
 
 
 def test_what_was_typed_is_remembered(talk: Talk, tmp_path: Path) -> None:
     talk("one", "/set nohistory", "two", "/set history", "three", '"""a\nb"""', "")
     lines = (tmp_path / "history").read_text().split("\n")
-    assert lines == ["one", "/set nohistory", "two", "/set history", "three", '"""a\u2028b"""', ""]
+    assert lines == ["one", "/set nohistory", "three", '"""a\u2028b"""', ""]
     talk("/set nohistory", "four")
     assert "four" not in (tmp_path / "history").read_text()
 
@@ -190,7 +193,7 @@ def test_pasted_commands_are_text(talk: Talk, server: ScriptedServer) -> None:
 
 def test_a_parameter_is_set(talk: Talk, server: ScriptedServer) -> None:
     """L-83, L-84"""
-    outcome = talk("/set parameter temperature 0.5", "/set parameter stop a b", "/set parameter foo 1", "hi")
+    outcome = talk("/set parameter temperature 0.5 1", "/set parameter stop a b", "/set parameter foo 1", "hi")
     assert outcome.out == (
         "Set parameter 'temperature' to '0.5'\n"
         "Set parameter 'stop' to 'a, b'\n"
@@ -261,6 +264,19 @@ def test_modes_confirm_and_take_effect(talk: Talk, server: ScriptedServer) -> No
         (None, "high"),
     ]
     assert outcome.err == "total duration:       5ns\n"
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("wordwrap please", "Usage:\n  /set wordwrap"),
+        ("think very much", "Usage:\n  /set think"),
+        ("think bogus", "Invalid level 'bogus': it is one of true, false, high, medium, low, max"),
+    ],
+)
+def test_a_setting_that_is_none(talk: Talk, server: ScriptedServer, line: str, message: str) -> None:
+    assert talk(f"/set {line}", "hi").out == f"{message}\nHello\n\n"
+    assert "think" not in turns(server)[0]
 
 
 def test_think_on_a_model_that_cannot(talk: Talk) -> None:

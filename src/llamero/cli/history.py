@@ -17,7 +17,10 @@ _LINE_BREAK = "\u2028"
 
 
 class History:
-    """At most 100 entries, oldest first. A home that cannot be written costs one warning and the saving."""
+    """At most 100 entries, oldest first. A home that cannot be written costs one warning and the saving.
+
+    While nothing is saved, nothing is added: it would be in the file as soon as saving goes on.
+    """
 
     def __init__(self, path: Path, *, is_saved: bool, warn: Callable[[str], None]) -> None:
         self.is_saved = is_saved
@@ -32,10 +35,10 @@ class History:
 
     def add(self, entry: str) -> None:
         entry = entry.strip()
-        if not entry:
+        if not entry or not self.is_saved:
             return
         self.entries = [*self.entries, entry][-MAX_ENTRIES:]
-        if self.is_saved and self._can_write:
+        if self._can_write:
             try:
                 self._save()
             except OSError as error:

@@ -7,6 +7,7 @@ reading the others, that key is made the terminal's quit key for a while: the te
 from __future__ import annotations
 
 import os
+import select
 import signal
 import sys
 import threading
@@ -18,13 +19,15 @@ from .terminal import Terminal
 
 FOLD_CODE = b"\x14"
 """Ctrl+T."""
+BLOCK_BYTES = 4096
+"""What a terminal keeps of a line."""
 
 if sys.platform == "win32":
 
     @contextmanager
-    def typing_waits(terminal: Terminal) -> Iterator[None]:
+    def typing_waits(terminal: Terminal) -> Iterator[str]:
         """A Windows console reads its keys without showing them anyway."""
-        yield
+        yield ""
 
     @contextmanager
     def typing_shows(terminal: Terminal) -> Iterator[None]:
@@ -40,10 +43,13 @@ else:
     import termios
 
     @contextmanager
-    def typing_waits(terminal: Terminal) -> Iterator[None]:
-        """From now on keys are neither shown nor read, until the line editor asks for them. Ctrl+C works as ever."""
+    def typing_waits(terminal: Terminal) -> Iterator[str]:
+        """From now on keys are neither shown nor read, until the line editor asks for them. Ctrl+C works as ever.
+
+        Gives what was typed before that, for the line editor to begin with.
+        """
         if not terminal.is_interactive:
-            yield
+            yield ""
             return
         stdin = terminal.stdin.fileno()
         before = termios.tcgetattr(stdin)
@@ -52,9 +58,16 @@ else:
         quiet[3] &= ~(termios.ICANON | termios.ECHO)
         termios.tcsetattr(stdin, termios.TCSANOW, quiet)
         try:
-            yield
+            yield _typed_before(stdin)
         finally:
             termios.tcsetattr(stdin, termios.TCSANOW, before)
+
+    def _typed_before(stdin: int) -> str:
+        """What waits in a terminal that has edited lines until now: of Enter it has made the code of Ctrl+J."""
+        typed = b""
+        while select.select([stdin], [], [], 0)[0] and (block := os.read(stdin, BLOCK_BYTES)):
+            typed += block
+        return typed.decode(errors="replace").replace("\n", "\r")
 
     @contextmanager
     def typing_shows(terminal: Terminal) -> Iterator[None]:
@@ -91,7 +104,15 @@ else:
             if os.tcgetpgrp(stdin) == os.getpgrp():
                 termios.tcsetattr(stdin, termios.TCSANOW, attentive)
 
+        def stop(number: int, frame: FrameType | None) -> None:
+            """Ctrl+Z: what was typed before it was not meant for the shell."""
+            termios.tcflush(stdin, termios.TCIFLUSH)
+            signal.signal(signal.SIGTSTP, signal.SIG_DFL)
+            os.kill(os.getpid(), signal.SIGTSTP)
+            signal.signal(signal.SIGTSTP, stop)
+
         handler = signal.signal(signal.SIGQUIT, lambda number, frame: on_fold())
+        stopped = signal.signal(signal.SIGTSTP, stop)
         resumed = signal.signal(signal.SIGCONT, go_on)
         termios.tcsetattr(stdin, termios.TCSANOW, attentive)
         try:
@@ -101,5 +122,6 @@ else:
             raise
         finally:
             signal.signal(signal.SIGCONT, resumed)
+            signal.signal(signal.SIGTSTP, stopped)
             termios.tcsetattr(stdin, termios.TCSANOW, before)
             signal.signal(signal.SIGQUIT, handler)

@@ -261,14 +261,19 @@ class Drawing(Display):
                 self._lines.append(copy)
             copy.set(completed_bytes, time.monotonic())
 
-    def close(self) -> None:
+    def __exit__(self, *failure: object) -> None:
+        # behind a last line that fills its row the terminal wrote ^C into the next: lines drawn now would stand twice
+        self.close(is_as_drawn=KeyboardInterrupt in failure)
+
+    def close(self, *, is_as_drawn: bool = False) -> None:
         if self._over.is_set():
             return
         self._over.set()
         self._thread.join()
         self._status.is_over = True
         if not self._erase:
-            self.draw()
+            if not is_as_drawn:
+                self.draw()
             self._terminal.err("\n" if self._lines else "")
         elif self._drawn:
             self._terminal.err("\x1b[A".join(["\x1b[2K\x1b[1G"] * self._rows(size(self._terminal.stderr)[0])))

@@ -10,7 +10,6 @@ from prompt_toolkit.enums import DEFAULT_BUFFER, EditingMode
 from prompt_toolkit.filters import Condition, has_focus, is_done
 from prompt_toolkit.formatted_text import StyleAndTextTuples
 from prompt_toolkit.history import InMemoryHistory
-from prompt_toolkit.input import create_input
 from prompt_toolkit.input.ansi_escape_sequences import ANSI_SEQUENCES
 from prompt_toolkit.key_binding import KeyBindings, KeyPressEvent
 from prompt_toolkit.keys import Keys
@@ -23,6 +22,7 @@ from ..errors import BadRequest
 from .completer import ReplCompleter
 from .editor import edit
 from .history import History
+from .keystrokes import open_keyboard
 from .quotes import is_open
 from .session import Session
 
@@ -69,6 +69,13 @@ _PLACEHOLDERS: list[Processor] = [
 _TABS = TabsProcessor(tabstop=len(TAB_BLANKS), char1=" ", char2=" ")
 
 
+def _mark() -> StyleAndTextTuples:
+    """A line that is sent is drawn once more: a program that waits for the next prompt must not find this one again."""
+    if not get_app().is_done:
+        return [("", ">>> ")]
+    return [("fg:ansidefault" if place % 2 else "", char) for place, char in enumerate(">>> ")]
+
+
 def _continuation(width: int, line_number: int, wrap_count: int) -> StyleAndTextTuples:
     """Before each further line of a message; the further rows of one long line have nothing, so that it stays one."""
     # named, the default colour is a style; a blank without one would only be jumped over at the end of a line
@@ -76,9 +83,12 @@ def _continuation(width: int, line_number: int, wrap_count: int) -> StyleAndText
 
 
 class Prompt:
-    """Asks for messages. Ctrl+C raises KeyboardInterrupt, Ctrl+D on an empty line EOFError."""
+    """Asks for messages. Ctrl+C raises KeyboardInterrupt, Ctrl+D on an empty line EOFError.
 
-    def __init__(self, session: Session, history: History) -> None:
+    `typed` are keys that were pressed before anybody asked.
+    """
+
+    def __init__(self, session: Session, history: History, typed: str = "") -> None:
         self._session = session
         self._is_plain = session.app.terminal.is_plain
         terminal = session.app.terminal
@@ -88,7 +98,7 @@ class Prompt:
             output.enable_cpr = False
         self._completer = ReplCompleter(session.app.model_names)
         self._prompt: PromptSession[str] = PromptSession(
-            ">>> ",
+            _mark,
             multiline=True,
             prompt_continuation=_continuation,
             rprompt=self._gauge,
@@ -100,7 +110,7 @@ class Prompt:
             key_bindings=self._key_bindings(),
             enable_suspend=True,
             color_depth=ColorDepth.DEPTH_1_BIT if self._is_plain else ColorDepth.DEPTH_8_BIT,
-            input=create_input(terminal.stdin),
+            input=open_keyboard(terminal.stdin, typed),
             output=output,
         )
 

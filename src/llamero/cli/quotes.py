@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import re
+
 QUOTES = '"""'
-_SET_SYSTEM = "/set system "
+_BEGUN = re.compile(rf"(?:/set[ \t]+system[ \t]+)?{QUOTES}")
 
 
 def is_open(text: str) -> bool:
     """Whether the text began with three quotes, as a message or a system text, and has not ended with three yet."""
-    text = text.removeprefix(_SET_SYSTEM).lstrip(" ")
-    return text.startswith(QUOTES) and not (len(text) >= 2 * len(QUOTES) and text.endswith(QUOTES))
+    begun = _BEGUN.match(text)
+    return begun is not None and not text.endswith(QUOTES, begun.end())
 
 
 def quoted_text(text: str) -> str:
@@ -19,4 +21,4 @@ def quoted_text(text: str) -> str:
 
 def is_command(text: str) -> bool:
     """A line of its own that begins with a slash; one among pasted lines is text."""
-    return text.startswith("/") and ("\n" not in text or text.startswith(_SET_SYSTEM + QUOTES))
+    return text.startswith("/") and ("\n" not in text or bool(_BEGUN.match(text)))

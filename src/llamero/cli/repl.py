@@ -25,7 +25,7 @@ def run_repl(app: App, client: Client, shown: ShownModel, ask: Ask, flags: RunFl
     """Load the model and talk until the user leaves. `first` is asked at once."""
     from .prompt import Prompt
 
-    with typing_waits(app.terminal):
+    with typing_waits(app.terminal) as typed:
         session = Session(app, client, shown, ask, flags)
         session.load()
         if flags.resume:
@@ -34,7 +34,7 @@ def run_repl(app: App, client: Client, shown: ShownModel, ask: Ask, flags: RunFl
         if first:
             app.terminal.out(app.terminal.safe(f">>> {first}\n"))
             session.say(first)
-        converse(session, Prompt(session, history), history)
+        converse(session, Prompt(session, history, typed), history)
 
 
 def resume_newest(session: Session) -> None:
@@ -54,7 +54,7 @@ def converse(session: Session, reader: Reader, history: History) -> None:
             text = reader.read(draft)
         except KeyboardInterrupt:
             draft = ""
-            terminal.out("\nUse Ctrl + d or /bye to exit.\n")
+            terminal.out("Use Ctrl + d or /bye to exit.\n")
             continue
         except EOFError:
             return

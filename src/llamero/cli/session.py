@@ -250,6 +250,8 @@ class Session:
 
 def _answer(view: AnswerView) -> Message:
     message: Message = {"role": "assistant", "content": view.text}
+    if view.thinking and view.thinking.text:
+        message["thinking"] = view.thinking.text
     if view.tool_calls:
         message["tool_calls"] = [
             {"function": {"name": call.name, "arguments": call.arguments}} for call in view.tool_calls

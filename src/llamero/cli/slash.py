@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
+from ..client import ShownModel
 from ..errors import BadRequest, InvalidName, NotFound, ServerAnswered
 from ..names import ModelName
 from ..options import parse_parameter
@@ -15,9 +16,10 @@ from .attachments import paths_in
 from .format import relative_time, table
 from .gauge import human_tokens
 from .history import History
-from .manual import FILES_HELP, HELP, PARAMETER_HELP, SET_HELP, SHORTCUTS_HELP, SHOW_HELP
+from .manual import FILES_HELP, HELP, PARAMETER_HELP, SET_HELP, SHORTCUTS_HELP, SHOW_HELP, commands
 from .models import list_models
 from .quotes import quoted_text
+from .run import THINK_VALUES
 from .session import Session
 from .show import sections
 from .transcript import write_transcript
@@ -99,7 +101,7 @@ class SlashCommands:
             case ["parameter", *_]:
                 self._terminal.err(f"{PARAMETER_HELP}\n")
             case ["system", _, *_]:
-                session.set_system(quoted_text(line.split(None, 2)[2]))
+                session.set_system(quoted_text(line.split(None, 2)[2].rstrip()))
                 self._say("Set system message.")
             case ["system"]:
                 self._terminal.err(f"{SET_HELP}\n")
@@ -131,11 +133,15 @@ class SlashCommands:
             case ["verbose" | "quiet" as mode]:
                 session.verbose = mode == "verbose"
                 self._say(f"Set '{mode}' mode.")
-            case ["think", *level]:
-                self._set_think(level[0] if level else "")
+            case ["think"]:
+                self._set_think("")
+            case ["think", level]:
+                self._set_think(level)
             case ["nothink"]:
                 session.set(think=False)
                 self._say("Set 'nothink' mode.")
+            case [word, *_] if f"/set {word}" in commands():
+                self._say(f"Usage:\n  /set {word}")
             case _:
                 self._say(f"Unknown command '/set {words[0]}'. Type /? for help")
 
@@ -146,12 +152,16 @@ class SlashCommands:
             self._say(f"Couldn't set parameter: {json.dumps(str(error), ensure_ascii=False)}")
             return
         self._session.set(options={**self._session.ask.options, name: value})
-        self._say(f"Set parameter '{name}' to '{', '.join(values)}'")
+        taken = values if isinstance(value, list) else values[:1]
+        self._say(f"Set parameter '{name}' to '{', '.join(taken)}'")
 
     def _set_think(self, level: str) -> None:
+        if level not in THINK_VALUES:
+            self._say(f"Invalid level '{level}': it is one of {', '.join(filter(None, THINK_VALUES))}")
+            return
         if "thinking" not in self._session.shown.capabilities:
             self._terminal.err(f'warning: model "{self._session.model}" does not support thinking output\n')
-        self._session.set(think=level or True)
+        self._session.set(think=THINK_VALUES[level])
         self._say(f"Set 'think' mode to '{level}'." if level else "Set 'think' mode.")
 
     # --- /show -----------------------------------------------------------------------------------------------------
@@ -160,12 +170,11 @@ class SlashCommands:
         session, shown = self._session, self._session.shown
         match words:
             case ["info", *_]:
-                self._terminal.err(sections(session.client.show(session.model)))
+                self._terminal.err(sections(self._as_set()))
             case ["license", *_]:
                 self._say(shown.license or "No license was specified for this model.")
             case ["modelfile", *_]:
-                changed = session.client.show(session.model, system=session.system, options=session.ask.options)
-                self._say(changed.modelfile)
+                self._say(self._as_set().modelfile)
             case ["parameters", *_]:
                 self._show_parameters()
             case ["system", *_]:
@@ -179,6 +188,11 @@ class SlashCommands:
                 self._terminal.err(f"{SHOW_HELP}\n")
             case _:
                 self._say(f"Unknown command '/show {words[0]}'. Type /? for help")
+
+    def _as_set(self) -> ShownModel:
+        """The model with what was set here."""
+        session = self._session
+        return session.client.show(session.model, system=session.system, options=session.ask.options)
 
     def _show_parameters(self) -> None:
         lines = self._session.shown.parameters.splitlines()
