@@ -40,6 +40,11 @@ def refusal(text: str) -> str:
     [
         pytest.param("from foo\nsYsTeM hi", [("from", "foo"), ("system", "hi")], id="T-03"),
         pytest.param("  # note\nFROM foo # x\n", [("from", "foo # x")], id="T-04"),
+        pytest.param(
+            "FROM foo\n\u00a0SYSTEM hi\n \ufeff# note\n\u200bPARSER x",
+            [("from", "foo"), ("system", "hi"), ("parser", "x")],
+            id="what pasted text has before a word",
+        ),
         pytest.param("FROM     a b   \n", [("from", "a b")], id="T-05 bare values are trimmed"),
         pytest.param('FROM "  a b "\n', [("from", "  a b ")], id="T-05 quoted ones are not"),
         ("FROM\tfoo\n\n \t\r\n\tSYSTEM hi\r", [("from", "foo"), ("system", "hi")]),
@@ -245,6 +250,8 @@ def test_a_required_version_must_be_one(line: str) -> None:
     assert read("REQUIRES v0.14.0").requires == "0.14.0"
     with pytest.raises(BadRequest, match=re.escape("requires must be a valid semver (e.g. 0.14.0)")):
         assert read(f'REQUIRES "{line}"').requires
+    with pytest.raises(BadRequest, match="must be a valid semver"):
+        assert read(f'REQUIRES "{line}"\nREQUIRES 1').requires
 
 
 # --- printing ------------------------------------------------------------------------------------------------------

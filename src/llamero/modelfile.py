@@ -88,14 +88,11 @@ class Modelfile:
 
     @property
     def requires(self) -> str:
-        """A version without its `v`; raises BadRequest (E8) when it is none."""
-        given = self._all("requires")
-        if not given:
-            return ""
-        version = given[-1].removeprefix("v")
-        if not _VERSION.fullmatch(version):
+        """The last version, without its `v`; raises BadRequest (E8) when one of them is none."""
+        given = [version.removeprefix("v") for version in self._all("requires")]
+        if not all(_VERSION.fullmatch(version) for version in given):
             raise BadRequest("requires must be a valid semver (e.g. 0.14.0)")
-        return version
+        return given[-1] if given else ""
 
     def parameters(self) -> tuple[dict[str, Any], list[str]]:
         """The options in their own types, and warnings about retired names. Raises BadRequest (E6, E7)."""
@@ -130,7 +127,8 @@ _VERSION = re.compile(
 # --- reading -------------------------------------------------------------------------------------------------------
 
 _BLANKS = " \t"
-_LINE_START = re.compile(r"(?:[ \t\n\r]++|#[^\n\r]*+)*+")  # blank lines and comments
+# Blank lines, comments, and what pasted text has before a word without showing it: no-break and zero-width spaces.
+_LINE_START = re.compile(r"(?:[\s\x00-\x1f\x7f-\x9f\xad\u200b-\u200f\u2060\ufeff]++|#[^\n\r]*+)*+")
 _WORD = re.compile(r"[A-Za-z]*")
 _PARAMETER_NAME = re.compile(r"[A-Za-z0-9_]*")
 _SKIP_BLANKS = re.compile(r"[ \t]*")

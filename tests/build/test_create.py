@@ -308,6 +308,7 @@ def test_s88_a_stub_of_a_remote_model(store: Store) -> None:
         remote_host="https://ollama.com:443",
         remote_model="gpt-oss:120b",
         model_family="gptoss",
+        model_families=("gptoss",),
         base_name="gpt-oss",
         context_length=131072,
         capabilities=("tools",),
@@ -525,10 +526,12 @@ def test_s67_a_child_inherits_and_explicit_values_win(store: Store, root: Path) 
     more = {"quantization_level": "Q9", "parameter_size": "2B", "embedding_length": 0}
     make(store, "child", from_="base", renderer="R", parser="P", requires="1.0.0", info=info | more)
     config = made(store, "child").config
+    assert config.model_families == ("f", "llama")
     assert (config.renderer, config.parser, config.requires) == ("R", "P", "1.0.0")
     assert config.capabilities == ("tools", "vision")
     assert (config.model_family, config.base_name, config.file_type, config.model_type) == ("f", "n", "Q9", "2B")
     assert (config.context_length, config.embedding_length) == (7, 0)
+    assert (made(store, "child").context_length, made(store, "child").embedding_length) == (7, 32)  # what is told wins
 
 
 def test_a_stub_of_a_remote_model_can_be_a_base(store: Store, root: Path) -> None:
@@ -550,6 +553,17 @@ def test_s68_parameters_merge_by_key(store: Store) -> None:
         (raw,) = contents(store, made(store, name), "params")
         shorts.append(Digest.of(raw).short)
     assert shorts == ["1d0ad71299d4", "e29a7b3c4728", "12f58bb75cb3"]  # Appendix A: keys sorted, lists replaced
+
+
+def test_inherited_parameters_are_written_again_and_so_stand_behind_what_the_request_adds(store: Store) -> None:
+    """As in the reference: without a `from`, or equal Modelfiles give models with different IDs."""
+    make(store, "a", gguf=WEIGHTS, parameters={"num_ctx": 4096, "stop": ["<b>"]}, messages=(Message("user", "hi"),))
+    make(store, "b", from_="a", system="s", info={"model_family": "", "parameter_size": ""})
+    model = made(store, "b")
+    assert kinds(model) == ["model", "messages", "system", "params"]
+    assert [layer.from_name for layer in model.manifest.layers] == ["a:latest", "a:latest", "", ""]
+    assert contents(store, model, "params") == contents(store, made(store, "a"), "params")
+    assert (model.config.model_family, model.config.model_type) == ("llama", "18K")
 
 
 def test_true_is_not_one(store: Store) -> None:
@@ -650,6 +664,7 @@ def test_a_broken_base_is_our_trouble(store: Store, root: Path) -> None:
         ("context_length", 1.5, "a non-negative integer"),
         ("embedding_length", -1, "a non-negative integer"),
         ("embedding_length", float("inf"), "a non-negative integer"),
+        ("context_length", 2**63, "a non-negative integer"),
         ("capabilities", "tools", "a list of strings"),
         ("capabilities", [1], "a list of strings"),
     ],

@@ -25,8 +25,8 @@ from llamero.template.builtin import TEMPLATES
         ("GPT4 Correct User", "openchat", ("<|end_of_turn|>",)),
         ("<|user|>{{ content }}<|end|>", "phi-3", ("<|end|>", "<|system|>", "<|user|>", "<|assistant|>")),
         ("<|user|>{{ content + eos_token }}", "zephyr", ("<|system|>", "</s>", "<|user|>", "<|assistant|>")),
-        ("### Instruction:", "alpaca", ("###Instruction:", "###Response")),
-        ("@@ Instruction", "magicoder", ("@@Instruction", "@@Response")),
+        ("### Instruction:", "alpaca", ("### Instruction:", "### Response")),
+        ("@@ Instruction", "magicoder", ("@@ Instruction", "@@ Response")),
         ("<start_user>", "alfred", ("<start_system>", "<end_message>", "<start_user>", "<start_assistant>")),
         ("Source: {{ role }} <step>", "codellama-70b-instruct", ("Source:", "Destination:", "<step>")),
         # the first whose marks are there, wherever they stand

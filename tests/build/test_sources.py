@@ -272,8 +272,11 @@ def test_an_adapter_is_converted_for_its_base(store: Store) -> None:
     make(store, "base", files=HF_LLAMA)
     reports = make(store, from_="base", adapters=HF_LORA)
     assert statuses(reports)[0] == "converting adapter"
-    assert kinds(made(store)) == [*kinds(made(store, "base")), "adapter"]
-    adapter = read_header(content(store, made(store), -1))
+    assert (kinds(made(store, "base")), kinds(made(store))) == (
+        ["model", "template", "params"],
+        ["model", "template", "adapter", "params"],
+    )
+    adapter = read_header(content(store, made(store), -2))
     assert (adapter.kind, adapter.architecture) == ("adapter", "llama")
     make(store, "both", files=HF_LLAMA, adapters=HF_LORA)
     assert made(store, "both").adapters == made(store).adapters
@@ -387,7 +390,7 @@ def test_a_stored_model_is_quantized_anew(store: Store, root: Path) -> None:
     make(store, from_="base", quantize="q8_0")
     model = made(store)
     assert kinds(model) == ["model", "system", "params"]
-    assert [layer.from_name for layer in model.manifest.layers] == ["", "base:latest", "base:latest"]
+    assert [layer.from_name for layer in model.manifest.layers] == ["", "base:latest", ""]
     assert (model.config.file_type, made(store, "base").config.file_type) == ("Q8_0", "F16")
 
 

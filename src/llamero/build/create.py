@@ -142,6 +142,8 @@ _TEXT_INFO = {
 }
 """The request's word for a text, and the config's."""
 _COUNT_INFO = ("context_length", "embedding_length")
+_MOST = 2**63 - 1
+"""What the reference can hold in such a field."""
 
 
 def _read_info(given: Mapping[str, Any]) -> dict[str, Any]:
@@ -157,7 +159,7 @@ def _read_info(given: Mapping[str, Any]) -> dict[str, Any]:
         elif name in _COUNT_INFO:
             if isinstance(value, bool) or not isinstance(value, int | float):
                 raise BadRequest(f'info field "{name}" must be a number')
-            if value < 0 or value != value // 1:
+            if not 0 <= value <= _MOST or value != value // 1:
                 raise BadRequest(f'info field "{name}" must be a non-negative integer')
             info[name] = int(value)
         elif name == "capabilities":
@@ -295,11 +297,13 @@ def _config(store: Store, request: CreateRequest, info: Mapping[str, Any], plan:
     base = plan.config
     config = replace(base, base_name="", model_format=base.model_format or ("" if base.remote_host else "gguf"))
     models = plan.headers(store, media.MODEL)[::-1] + plan.headers(store, media.PROJECTOR)
+    families = [*filter(None, [info.get("model_family")]), *(header.architecture for header in models)]
+    if families:
+        config = replace(config, model_families=tuple(dict.fromkeys(families)))
     if models:
         config = replace(
             config,
             model_family=models[0].architecture,
-            model_families=tuple(dict.fromkeys(header.architecture for header in models)),
             model_type=gguf.human_count(models[0].parameter_count),
             file_type=models[0].file_type,
         )
@@ -307,7 +311,7 @@ def _config(store: Store, request: CreateRequest, info: Mapping[str, Any], plan:
         config,
         requires=request.requires or base.requires,
         capabilities=tuple(dict.fromkeys((*base.capabilities, *info.get("capabilities", ())))),
-        **{ours: info[name] for name, ours in _TEXT_INFO.items() if name in info},
+        **{ours: info[name] for name, ours in _TEXT_INFO.items() if info.get(name)},
         **{name: info[name] for name in _COUNT_INFO if name in info},
     )
     dialect = _dialect(request, base, config.model_family)
@@ -332,10 +336,10 @@ def _apply(request: CreateRequest, plan: _Plan, family: str) -> None:
     stops = family_stops or plan.stops
     implied = {"stop": stops} if stops else {}
     given = {name: value for name, value in request.parameters.items() if value is not None}
-    parameters = encode_parameters({**implied, **plan.parameters, **given})
-    if parameters != encode_parameters(plan.parameters):
+    # written again even where nothing changes: the reference does so, and equal requests must give equal manifests
+    if parameters := {**implied, **plan.parameters, **given}:
         status = "" if family_stops or "stop" in given else plan.stops_status
-        plan.put(parameters, media.PARAMS, status=status)
+        plan.put(encode_parameters(parameters), media.PARAMS, status=status)
     if request.messages:
         plan.put(encode_messages(request.messages), media.MESSAGES)
 

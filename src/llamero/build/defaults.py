@@ -57,8 +57,8 @@ _FORMATS = (
     Format("openchat", ("GPT4 Correct",), ("<|end_of_turn|>",)),
     Format("phi-3", ("<|user|>", "<|end|>"), ("<|end|>", "<|system|>", "<|user|>", "<|assistant|>")),
     Format("zephyr", ("<|user|>", "eos_token"), ("<|system|>", "</s>", "<|user|>", "<|assistant|>")),
-    Format("alpaca", ("### Instruction:",), ("###Instruction:", "###Response")),
-    Format("magicoder", ("@@ Instruction",), ("@@Instruction", "@@Response")),
+    Format("alpaca", ("### Instruction:",), ("### Instruction:", "### Response")),
+    Format("magicoder", ("@@ Instruction",), ("@@ Instruction", "@@ Response")),
     Format("alfred", ("<start_user>",), ("<start_system>", "<end_message>", "<start_user>", "<start_assistant>")),
     Format("codellama-70b-instruct", ("Source:", "<step>"), ("Source:", "Destination:", "<step>")),
 )
