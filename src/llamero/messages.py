@@ -165,6 +165,8 @@ class Text:
 class Thinking:
     text: str
     logprobs: tuple[Logprob, ...] = ()
+    has_text: bool = field(default=False, compare=False)
+    """Whether the engine told text in the same breath, which comes next."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -47,6 +47,8 @@ def allowed(mode: str, *names: str) -> dict[str, Any]:
         ("none", None, ToolChoice("none")),
         ("required", None, ToolChoice("required")),
         ("required", False, ToolChoice("required", is_parallel=False)),
+        ("any", None, ToolChoice("required")),
+        ({"type": "none"}, None, ToolChoice("none")),
         (NAMED, True, ToolChoice("required", frozenset({"stop"}), is_parallel=False)),
         ({"type": "function", "name": "stop"}, None, ToolChoice("required", frozenset({"stop"}), is_parallel=False)),
         (allowed("auto", "stop"), None, ToolChoice("auto", frozenset({"stop"}))),
@@ -65,7 +67,7 @@ def test_what_the_fields_say(choice: Any, parallel: Any, parsed: ToolChoice) -> 
 @pytest.mark.parametrize(
     ("choice", "parallel", "tools", "words"),
     [
-        ("any", None, TOOLS, "must be"),
+        ("stop", None, TOOLS, "must be"),
         ("", None, TOOLS, "must be"),
         (True, None, TOOLS, "must be"),
         ([], None, TOOLS, "must be"),
@@ -80,6 +82,7 @@ def test_what_the_fields_say(choice: Any, parallel: Any, parsed: ToolChoice) -> 
         ({"type": "function", "function": {"name": "go"}}, None, TOOLS, '"go" is not among the tools'),
         (allowed("auto", "stop", "go"), None, TOOLS, '"go" is not among the tools'),
         ("required", None, [], "no tools"),
+        ({"type": "any"}, None, [], "no tools"),
         (NAMED, None, [], "no tools"),
         (None, "yes", TOOLS, "parallel_tool_calls"),
         (None, 1, TOOLS, "parallel_tool_calls"),
@@ -91,7 +94,7 @@ def test_what_the_fields_must_not_say(choice: Any, parallel: Any, tools: list[An
     assert caught.value.status == 400
 
 
-@pytest.mark.parametrize("choice", [None, "auto", "none"])
+@pytest.mark.parametrize("choice", [None, "auto", "none", {"type": "auto"}])
 def test_without_tools_nothing_need_be_chosen(choice: Any) -> None:
     assert parse_choice(choice, None, []).offered([]) == ()
 

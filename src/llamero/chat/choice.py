@@ -69,7 +69,7 @@ def parse_choice(choice: Any, parallel: Any, tools: Sequence[Tool]) -> ToolChoic
     if not (parallel is None or isinstance(parallel, bool)):
         raise BadRequest("invalid parallel_tool_calls: must be true or false")
     parsed = _parse(choice, is_parallel=parallel is not False)
-    if choice not in (None, "auto", "none") and not tools:
+    if (parsed.mode == "required" or parsed.names) and not tools:
         raise BadRequest("invalid tool_choice: the request has no tools")
     unknown = (parsed.names or frozenset()).difference(map(name_of, tools))
     if unknown:
@@ -83,6 +83,10 @@ def _parse(choice: Any, *, is_parallel: bool) -> ToolChoice:
             return ToolChoice(is_parallel=is_parallel)
         case "auto" | "none" | "required":
             return ToolChoice(choice, is_parallel=is_parallel)
+        case "any" | {"type": "any"}:  # Mistral's and Anthropic's word
+            return ToolChoice("required", is_parallel=is_parallel)
+        case {"type": "auto" | "none" | "required" as mode}:
+            return ToolChoice(mode, is_parallel=is_parallel)
         case {"type": "function"} if name := _name_in(choice):
             return ToolChoice("required", frozenset({name}), is_parallel=False)
         case {"type": "allowed_tools"}:

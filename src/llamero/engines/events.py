@@ -225,7 +225,8 @@ def chat_events(choice: Choice, calls: ToolCalls, top_logprobs: int) -> list[Eve
         logprobs = tuple(item.event(top_logprobs) for item in choice.logprobs.content)
     events: list[Event] = []
     if delta.reasoning_content:
-        events.append(Thinking(delta.reasoning_content, () if delta.content else logprobs))
+        has_text = bool(delta.content)
+        events.append(Thinking(delta.reasoning_content, () if has_text else logprobs, has_text))
     if delta.content:
         events += [*calls.finish(), Text(delta.content, logprobs)]
     if not events and logprobs:

@@ -97,6 +97,14 @@ def test_fields_of_tools_without_effect_are_named_once() -> None:
     )
 
 
+def test_a_search_beside_other_tools_is_left_out() -> None:
+    """What Ollama serves is not refused: an agent that offers a search lives without one."""
+    box = read_tools(Fields({"tools": [{"name": "add"}, {"type": "web_search_20250305", "name": "web_search"}]}))
+    assert box.names == {"add"}
+    [warning] = box.warnings
+    assert "tools[1]: web search needs a search provider" in warning
+
+
 # --- the published ones --------------------------------------------------------------------------------------------
 
 

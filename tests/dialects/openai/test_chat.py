@@ -173,6 +173,7 @@ def test_no_body(body: bytes) -> None:
     [
         ({"role": "developer", "content": "x"}, Message("system", "x")),
         ({"role": "critic", "content": "x", "name": "n"}, Message("critic", "x")),
+        ({"role": "User", "content": "x"}, Message("user", "x")),
         ({"role": "assistant", "content": "x", "reasoning": "r"}, Message("assistant", "x", "r")),
         ({"role": "assistant", "content": "x", "reasoning_content": "r"}, Message("assistant", "x", "r")),
         (
@@ -309,7 +310,7 @@ def test_a_tool_result_is_named_after_its_call() -> None:
     )
 
 
-@pytest.mark.parametrize("arguments", ["", " \n"])
+@pytest.mark.parametrize("arguments", ["", " \n", "null"])
 def test_no_arguments_are_none(arguments: str) -> None:
     """partly C-40"""
     message = {"role": "assistant", "content": None, "tool_calls": [call("1", "add", arguments)]}
@@ -343,7 +344,7 @@ def test_tools_are_kept_whole() -> None:
         ({"tools": [3]}, "tools[0]"),
         ({"tools": [ADD] * 513}, "tools"),
         ({"tools": [ADD], "tool_choice": {"type": "function", "function": {"name": "sub"}}}, "tool_choice"),
-        ({"tools": [ADD], "tool_choice": "any"}, "tool_choice"),
+        ({"tools": [ADD], "tool_choice": "add"}, "tool_choice"),
         ({"tool_choice": "required"}, "tool_choice"),
         ({"tools": [ADD], "parallel_tool_calls": "no"}, "parallel_tool_calls"),
         ({"tools": [ADD], "functions": [ADD["function"]]}, "functions"),

@@ -181,8 +181,8 @@ def test_an_empty_answer_still_has_a_role() -> None:
 def test_thinking_and_text_never_share_a_chunk() -> None:
     """partly C-56"""
     assert deltas(streamed(Thinking("h"), Thinking("m"), Text("a"))) == [
-        {"role": "assistant", "reasoning": "h"},
-        {"reasoning": "m"},
+        {"role": "assistant", "content": "", "reasoning": "h"},
+        {"content": "", "reasoning": "m"},
         {"content": "a"},
         {},
     ]

@@ -45,6 +45,9 @@ def test_a_text_is_what_the_user_says() -> None:
         (said("system", "a"), Message("system", "a")),
         (said("developer", "a"), Message("system", "a")),
         (said("critic", "a"), Message("critic", "a")),
+        (said("User", "a"), Message("user", "a")),
+        (said("assistant", None), Message("assistant")),
+        ({"role": "user"}, Message("user")),
         (
             said("user", [{"type": "input_text", "text": "a"}, {"type": "input_text", "text": "b"}]),
             Message("user", "ab"),
@@ -71,17 +74,24 @@ def test_calls_belong_to_the_message_before_them_and_outputs_know_their_tool() -
         said("user", "q"),
         said("assistant", "let me see"),
         call("c1", "f", '{"b": 1, "a": 2}'),
-        call("c2", "g", " "),
+        call("c2", "g", "null"),
+        call("c3", "g", " "),
         output("c1"),
+        output("c3", None),
         output("c2", [{"type": "input_text", "text": "x"}, {"type": "input_image", "image_url": PICTURE}]),
     ) == (
         Message("user", "q"),
         Message(
             "assistant",
             "let me see",
-            tool_calls=(ToolCall("f", {"b": 1, "a": 2}, "c1", 0), ToolCall("g", {}, "c2", 1)),
+            tool_calls=(
+                ToolCall("f", {"b": 1, "a": 2}, "c1", 0),
+                ToolCall("g", {}, "c2", 1),
+                ToolCall("g", {}, "c3", 2),
+            ),
         ),
         Message("tool", "42", tool_name="f", tool_call_id="c1"),
+        Message("tool", "", tool_name="g", tool_call_id="c3"),
         Message("tool", "x", images=(PNG,), tool_name="g", tool_call_id="c2"),
     )
 
@@ -219,7 +229,7 @@ def test_pictures_that_lie_elsewhere_are_left_out_with_a_warning() -> None:
         ({"type": "mcp_call"}, 'input[0]: unknown input item type: "mcp_call"', "input[0].type"),
         ({"type": 3}, "'input[0].type' must be a string", "input[0].type"),
         ("text", "'input[0]' must be an object", "input[0]"),
-        (said("user", None), "'input[0].content' must be a string or an array", "input[0].content"),
+        (said("user", 3), "'input[0].content' must be a string or an array", "input[0].content"),
         (said("", "a"), "'input[0].role' is required", "input[0].role"),
         (said("user", [{"type": "hologram"}]), "unknown content type: hologram", "input[0].content[0].type"),
         (said("user", [{"type": "input_text"}]), "'input[0].content[0].text' is required", "input[0].content[0].text"),

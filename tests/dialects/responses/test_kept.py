@@ -59,6 +59,10 @@ def test_a_later_request_goes_on_from_there() -> None:
     ("item", "listed"),
     [
         (
+            {"role": "assistant", "content": None},
+            {"id": "msg_0", "type": "message", "role": "assistant", "content": []},
+        ),
+        (
             {"role": "user", "content": "a"},
             {"id": "msg_0", "type": "message", "role": "user", "content": [{"type": "input_text", "text": "a"}]},
         ),

@@ -5,6 +5,7 @@ Source: compat-api §9.4.
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -29,16 +30,32 @@ def read_tools(body: Fields) -> Tools:
     if len(given) > MAX_TOOLS:
         raise body.invalid("tools", f"tools: at most {MAX_TOOLS} items are accepted")
     functions: list[dict[str, Any]] = []
+    searches: list[Fields] = []
     idle: dict[str, None] = {}  # in their order
     for tool in given:
+        if (tool.text("type") or "").startswith("web_search"):
+            searches.append(tool)
+            continue
         function, known = _read_tool(tool)
         functions.append(function)
         idle |= dict.fromkeys(tool.unknown(_KNOWN | known))
+    warnings = [f"field {name!r} of tools has no effect" for name in idle]
     return Tools(
         tuple({"type": "function", "function": function} for function in functions),
         frozenset(function["name"] for function in functions),
-        tuple(f"field {name!r} of tools has no effect" for name in idle),
+        (*warnings, *_left_out(searches, is_all=not functions)),
     )
+
+
+def _left_out(searches: Sequence[Fields], *, is_all: bool) -> Iterator[str]:
+    """Agents offer a search beside tools of their own, and live without. Where it is all that a client wants, an
+    answer without one is none.
+    """
+    for tool in searches:
+        lack = f"{tool.path}: web search needs a search provider, and none is configured"
+        if is_all:
+            raise tool.invalid("type", lack)
+        yield f"{lack}; the model does not see it"
 
 
 def _read_tool(tool: Fields) -> tuple[dict[str, Any], frozenset[str]]:
@@ -48,8 +65,6 @@ def _read_tool(tool: Fields) -> tuple[dict[str, Any], frozenset[str]]:
         function, known = _custom(tool), frozenset[str]()
     elif (found := published(kind, tool)) is not None:
         function, known = found
-    elif kind.startswith("web_search"):
-        raise tool.invalid("type", f"{tool.path}: web search needs a search provider, and none is configured")
     else:
         raise tool.invalid("type", f"{tool.path}: tools of type {kind!r} run at Anthropic and are not supported here")
     if tool.boolean("strict"):

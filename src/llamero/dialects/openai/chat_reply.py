@@ -176,7 +176,7 @@ class ChatStream:
             return b"".join(self._chunk(choice, self._first(delta, progress)) for delta in deltas)
         if not part.text and not part.logprobs:
             return b""
-        delta = Delta(content=part.text) if isinstance(part, Text) else Delta(reasoning=part.text)
+        delta = Delta(content=part.text) if isinstance(part, Text) else _thought(part)
         logprobs = _logprobs(part.logprobs) if self.logprobs and part.logprobs else None
         return self._chunk(choice, self._first(delta, progress), logprobs)
 
@@ -239,6 +239,11 @@ class ChatStream:
                 )
             )
         )
+
+
+def _thought(part: Thinking) -> Delta:
+    """Beside thinking stands an empty text, for programs that print the content of every chunk."""
+    return Delta(content=UNSET if part.has_text else "", reasoning=part.text)
 
 
 def _reason(finished: Finished, *, has_calls: bool, is_legacy: bool) -> FinishReason:

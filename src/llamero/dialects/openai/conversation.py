@@ -33,7 +33,7 @@ def _message(
     role = message.text("role")
     if not role:
         raise message.invalid("role", f"'{message.at('role')}' is required")
-    role = _ROLES.get(role, role)
+    role = _ROLES.get(role.lower(), role.lower())
     content = _content(message, fetched)
     call_id = (message.text("tool_call_id") or "") if role == "tool" else ""
     return Message(
@@ -80,9 +80,9 @@ def _name(function: Fields) -> str:
 
 
 def _arguments(function: Fields) -> dict[str, Any]:
-    """JSON text of an object; nothing at all means no arguments."""
+    """JSON text of an object; nothing at all, or `null`, means no arguments."""
     text = function.raw("arguments")
-    if isinstance(text, str) and not text.strip():
+    if isinstance(text, str) and text.strip() in ("", "null"):
         return {}
     try:
         value = msgspec.json.decode(text) if isinstance(text, str) else None

@@ -13,10 +13,10 @@ NO_FILES = "file inputs are not currently supported"
 
 
 def read_content(item: Fields, name: str, fetched: Mapping[str, bytes], warnings: list[str]) -> Content:
-    """A field that is a text or an array of parts; what of it is left out is added to `warnings`."""
+    """A field that is a text or an array of parts, empty when it is absent; what is left out is added to `warnings`."""
     value = item.raw(name)
-    if isinstance(value, str):
-        return Content(value)
+    if value is None or isinstance(value, str):
+        return Content(value or "")
     if not isinstance(value, list):
         raise item.invalid(name, f"'{item.at(name)}' must be a string or an array of content parts")
     texts: list[str] = []

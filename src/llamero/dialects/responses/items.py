@@ -156,7 +156,7 @@ class _Conversation:
         return tuple(draft.message() for draft in self._drafts)
 
     def _say(self, place: int, item: Fields) -> None:
-        role = _required(item, "role")
+        role = _required(item, "role").lower()
         content = read_content(item, "content", self._fetched, self._warnings)
         is_assistant = role == "assistant"
         if is_assistant and self._caller is not None and self._answered_until > place:
@@ -220,9 +220,9 @@ def _name(call: Fields) -> str:
 
 
 def _arguments(call: Fields) -> dict[str, Any]:
-    """JSON text of an object; nothing at all means no arguments."""
+    """JSON text of an object; nothing at all, or `null`, means no arguments."""
     text = call.text("arguments") or ""
-    if not text.strip():
+    if text.strip() in ("", "null"):
         return {}
     try:
         value = msgspec.json.decode(text)

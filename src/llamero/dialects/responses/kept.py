@@ -78,10 +78,10 @@ def _listed(item: Item, new_id: NewId) -> Item:
 
 
 def _parts(message: Item) -> list[Any]:
-    content = message["content"]
+    content = message.get("content")
     if not isinstance(content, str):
-        return list(content)
-    if message["role"] == "assistant":
+        return list(content or ())
+    if message["role"].lower() == "assistant":
         return [{"type": "output_text", "text": content, "annotations": []}]
     return [{"type": "input_text", "text": content}]
 
