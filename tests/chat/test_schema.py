@@ -56,12 +56,12 @@ def nested(wrap: Any, depth: int) -> dict[str, Any]:
         (None, None),
         ("", None),
         ("json", "json"),
-        ({}, {}),
+        ({}, "json"),
         ({"type": "string"}, {"type": "string"}),
     ],
 )
 def test_format_values(value: Any, meaning: Any) -> None:
-    """R-56; partly N-72: null and the empty text are no constraint."""
+    """R-56; partly N-72: null and the empty text are no constraint. An empty schema means an object."""
     assert parse_format(value) == meaning
 
 

@@ -89,7 +89,7 @@ class _Place:
         return _Place(self.request, f"{self.path}.{name}" if self.path else name)
 
     def wrong(self, value: Any, go_type: str) -> BadRequest:
-        kind = _KINDS.get(type(value), "number")
+        kind = json_kind(value)
         error = BadRequest
         if kind == "number" and go_type == "int":
             kind = f"number {value.literal if isinstance(value, Number) else value}"
@@ -99,6 +99,11 @@ class _Place:
 
 
 _KINDS = {str: "string", bool: "bool", list: "array", dict: "object"}
+
+
+def json_kind(value: Any) -> str:
+    """Go's word for what a JSON value is, which is not null."""
+    return _KINDS.get(type(value), "number")
 
 
 class _Reader(NamedTuple):
@@ -124,7 +129,7 @@ def _reader(annotation: Any, place: _Place) -> _Reader:
     custom = next((mark for mark in marks if isinstance(mark, Custom)), None)
     origin, arguments = typing.get_origin(base), typing.get_args(base)
     if custom is not None:
-        return _custom(custom, go_type, place)
+        return _custom(custom, go_type, place, _nothing if base is Any else origin or base)
     if base is Any:
         return _Reader("interface {}", _unchanged, _nothing)
     if base in _SCALARS:
@@ -192,14 +197,14 @@ def _scalar(base: type, go_type: str, place: _Place) -> _Reader:
     return _Reader(go_type, special.get(base, read), base)
 
 
-def _custom(custom: Custom, go_type: str, place: _Place) -> _Reader:
+def _custom(custom: Custom, go_type: str, place: _Place, zero: Callable[[], Any]) -> _Reader:
     def read(value: Any) -> Any:
         try:
             return custom.read(value)
         except WrongType:
             raise place.wrong(value, go_type) from None
 
-    return _Reader(go_type, read, _nothing)
+    return _Reader(go_type, read, zero)
 
 
 def _map(item: _Reader, go_type: str, place: _Place) -> _Reader:

@@ -17,9 +17,19 @@ import msgspec
 
 from ..errors import BadRequest
 from . import gosyntax
-from .gofields import Custom, GoType, NotAnInteger, Number, WrongType, fold, ordered_map, request_reader
+from .gofields import Custom, GoType, NotAnInteger, Number, WrongType, fold, json_kind, ordered_map, request_reader
 
-__all__ = ["Custom", "Decoded", "GoType", "WrongType", "decode", "decode_value", "encode", "ordered_map"]
+__all__ = [
+    "Custom",
+    "Decoded",
+    "GoType",
+    "WrongType",
+    "decode",
+    "decode_value",
+    "encode",
+    "json_kind",
+    "ordered_map",
+]
 
 T = TypeVar("T")
 

@@ -40,11 +40,12 @@ MAX_QUOTED = 1_000
 def parse_format(value: Any) -> Literal["json"] | dict[str, Any] | None:
     """The decoded `format` of a request: no constraint, any JSON object, or a schema that is yet to be checked.
 
+    An empty schema means an object, as it does to the reference's engine: whoever sends one reads the answer as such.
     Raises LlameroError (500, as the reference does) for anything else.
     """
     if value is None or value == "":
         return None
-    if value == "json":
+    if value in ("json", {}):
         return "json"
     if isinstance(value, dict):
         return value

@@ -10,7 +10,7 @@ from msgspec import Meta
 from ... import durations
 from ...errors import BadRequest, LlameroError
 from ...messages import THINK_LEVELS, Think
-from ..gojson import Custom, GoType, WrongType, ordered_map
+from ..gojson import Custom, GoType, WrongType, json_kind
 from ..limits import MAX_IMAGES, MAX_INPUTS
 
 
@@ -60,27 +60,19 @@ def read_role(value: Any) -> str:
     return value.lower()
 
 
-def read_tool(value: Any) -> dict[str, Any]:
-    """A tool as the client wrote it: Jinja templates get the whole schema; only what must be an object is checked."""
-    if not isinstance(value, dict):
-        raise WrongType
-    function = value.get("function")
-    if function is None:
-        return value
-    if not isinstance(function, dict):
-        raise WrongType
-    parameters = function.get("parameters")
-    if isinstance(parameters, dict) and parameters.get("properties") is not None:
-        ordered_map(parameters["properties"])
-    return value
-
-
 def read_licenses(value: Any) -> list[str]:
     if isinstance(value, str):
         return [value] if value else []
-    if isinstance(value, list) and all(isinstance(item, str) for item in value):
-        return value
-    raise LlameroError("json: cannot unmarshal license into Go value of type string")
+    if not isinstance(value, list):
+        raise _no_license(value, "[]string")
+    for item in value:
+        if not isinstance(item, str | None):
+            raise _no_license(item, "string")
+    return [item for item in value if item]
+
+
+def _no_license(value: Any, go_type: str) -> LlameroError:
+    return LlameroError(f"json: cannot unmarshal {json_kind(value)} into Go value of type {go_type}")
 
 
 def _described(*forms: dict[str, Any]) -> Meta:

@@ -63,15 +63,12 @@ class TimingsReply(msgspec.Struct):
     accepted_tokens: int
 
 
-class GenerateReply(msgspec.Struct):
+class GenerateReply(msgspec.Struct, kw_only=True):
     model: str
     created_at: str
     response: str
-    done: bool
     thinking: str | UnsetType = UNSET
-    tool_calls: list[ToolCallReply] | UnsetType = UNSET
-    logprobs: list[LogprobReply] | UnsetType = UNSET
-    debug_info: DebugInfo | UnsetType = msgspec.field(default=UNSET, name="_debug_info")
+    done: bool
     done_reason: Literal["stop", "length", "load", "unload"] | UnsetType = UNSET
     context: tuple[int, ...] | UnsetType = UNSET
     total_duration: int | UnsetType = UNSET
@@ -80,18 +77,21 @@ class GenerateReply(msgspec.Struct):
     prompt_eval_duration: int | UnsetType = UNSET
     eval_count: int | UnsetType = UNSET
     eval_duration: int | UnsetType = UNSET
+    tool_calls: list[ToolCallReply] | UnsetType = UNSET
+    debug_info: DebugInfo | UnsetType = msgspec.field(default=UNSET, name="_debug_info")
+    logprobs: list[LogprobReply] | UnsetType = UNSET
     warnings: tuple[str, ...] | UnsetType = UNSET
     timings: TimingsReply | UnsetType = UNSET
 
 
-class ChatReply(msgspec.Struct):
+class ChatReply(msgspec.Struct, kw_only=True):
     model: str
     created_at: str
     message: MessageReply
     done: bool
-    logprobs: list[LogprobReply] | UnsetType = UNSET
-    debug_info: DebugInfo | UnsetType = msgspec.field(default=UNSET, name="_debug_info")
     done_reason: Literal["stop", "length", "load", "unload"] | UnsetType = UNSET
+    debug_info: DebugInfo | UnsetType = msgspec.field(default=UNSET, name="_debug_info")
+    logprobs: list[LogprobReply] | UnsetType = UNSET
     total_duration: int | UnsetType = UNSET
     load_duration: int | UnsetType = UNSET
     prompt_eval_count: int | UnsetType = UNSET
@@ -176,14 +176,22 @@ class ChatWriter(_Writer[ChatReply]):
     def _reply(self, parts: Sequence[Part], *, done: bool) -> ChatReply:
         text, thinking, calls, logprobs = _join(parts)
         message = MessageReply("assistant", text, thinking or UNSET, calls or UNSET)
-        return ChatReply(self._model, timestamp(self._clock()), message, done, logprobs or UNSET)
+        now = timestamp(self._clock())
+        return ChatReply(model=self._model, created_at=now, message=message, done=done, logprobs=logprobs or UNSET)
 
 
 class GenerateWriter(_Writer[GenerateReply]):
     def _reply(self, parts: Sequence[Part], *, done: bool) -> GenerateReply:
         text, thinking, calls, logprobs = _join(parts)
-        now = timestamp(self._clock())
-        return GenerateReply(self._model, now, text, done, thinking or UNSET, calls or UNSET, logprobs or UNSET)
+        return GenerateReply(
+            model=self._model,
+            created_at=timestamp(self._clock()),
+            response=text,
+            thinking=thinking or UNSET,
+            done=done,
+            tool_calls=calls or UNSET,
+            logprobs=logprobs or UNSET,
+        )
 
 
 def write_embed(model: str, embedded: Embedded, *, timings: bool = False) -> bytes:

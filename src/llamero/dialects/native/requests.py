@@ -22,8 +22,8 @@ from .fields import (
     ToolChoiceField,
     read_licenses,
     read_role,
-    read_tool,
 )
+from .tools import read_tool
 
 
 class FunctionBody(msgspec.Struct):
@@ -34,7 +34,7 @@ class FunctionBody(msgspec.Struct):
 
 class ToolCallBody(msgspec.Struct):
     id: str = ""
-    function: FunctionBody = msgspec.field(default_factory=FunctionBody)
+    function: Annotated[FunctionBody, GoType("api.ToolCallFunction")] = msgspec.field(default_factory=FunctionBody)
 
 
 class MessageBody(msgspec.Struct):
@@ -42,7 +42,7 @@ class MessageBody(msgspec.Struct):
     content: str = ""
     thinking: str = ""
     images: Images = ()
-    tool_calls: Annotated[tuple[ToolCallBody, ...], GoType("[]api.ToolCall")] = ()
+    tool_calls: Annotated[tuple[Annotated[ToolCallBody, GoType("api.ToolCall")], ...], GoType("[]api.ToolCall")] = ()
     tool_name: str = ""
     tool_call_id: str = ""
 
@@ -52,6 +52,12 @@ class MessageBody(msgspec.Struct):
             for call in self.tool_calls
         )
         return Message(self.role, self.content, self.thinking, self.images, calls, self.tool_name, self.tool_call_id)
+
+
+Messages = Annotated[
+    tuple[Annotated[MessageBody, GoType("api.Alias")], ...], GoType("[]api.Message"), Meta(max_length=MAX_MESSAGES)
+]
+"""A message of the reference reads itself, under this other name."""
 
 
 class AdapterBody(msgspec.Struct):
@@ -102,7 +108,7 @@ class GenerationBody(msgspec.Struct):
 
 
 class ChatBody(GenerationBody):
-    messages: Annotated[tuple[MessageBody, ...], GoType("[]api.Message"), Meta(max_length=MAX_MESSAGES)] = ()
+    messages: Messages = ()
     tools: Annotated[
         tuple[Annotated[dict[str, Any], Custom(read_tool), GoType("api.Tool")], ...],
         GoType("api.Tools"),
@@ -159,7 +165,7 @@ class CreateBody(msgspec.Struct):
     system: str = ""
     license: Annotated[list[str], Custom(read_licenses)] = []
     parameters: OptionMap = {}
-    messages: Annotated[tuple[MessageBody, ...], GoType("[]api.Message"), Meta(max_length=MAX_MESSAGES)] = ()
+    messages: Messages = ()
     quantize: str = ""
     quantization: str = ""
     draft_quantize: str = ""
