@@ -261,6 +261,28 @@ def test_cohere() -> None:
 # --- every family ---
 
 
+@pytest.mark.parametrize(
+    ("name", "said", "is_call"),
+    [
+        ("qwen3-thinking", JSON_CALL, True),
+        ("qwen3.5", "<tool_call>\n<function=add>\n<parameter=a>\n1\n</parameter>\n</function>\n</tool_call>", True),
+        ("laguna", "<tool_call>add<arg_key>a</arg_key><arg_value>1</arg_value></tool_call>", True),
+        ("glm-4.7", "<tool_call>add<arg_key>a</arg_key><arg_value>1</arg_value></tool_call>", False),
+        ("deepseek3", '<｜tool▁call▁begin｜>add<｜tool▁sep｜>{"a":1}<｜tool▁call▁end｜>', False),
+    ],
+)
+def test_a_call_in_the_midst_of_thinking(name: str, said: str, is_call: bool) -> None:
+    """Some models call without closing their thoughts. The others only think about a call."""
+    pieces = answer(name, f"I could {said} so</think>ok", True)
+    assert pieces[0] == Thinking("I could" if is_call else f"I could {said} so")
+    assert pieces[1] == (call(a=1) if is_call else Text("ok"))
+
+
+def test_cogito_does_not_think_before_it_calls() -> None:
+    assert answer("cogito", "ok", True) == [Text("ok")]
+    assert answer("cogito", "hm</think>ok", True, tools=[]) == [Thinking("hm"), Text("ok")]
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_without_tools_no_call_is_looked_for(name: str) -> None:
     text = "a" + (FAMILIES[name].opens_call + "b" + FAMILIES[name].closes_call if name in FAMILIES else "<|b|>")

@@ -61,6 +61,7 @@ def through(template: Template, *messages: Message, **more: Any) -> tuple[str, l
         ("hi", 2, "behind", "hi[img-0][img-1]"),
         ("\nhi", 1, "spaced", "[img-0]\nhi"),
         ("", 1, "front", "[img-0]"),
+        ("", 1, "spaced", "[img-0]"),
         ("[img]", 0, "front", "[img]"),
         ("[im[img]g]", 1, "front", "[im[img-0]g]"),
     ],

@@ -282,6 +282,23 @@ def test_an_answer_that_is_begun_twice_is_gone_on_with_as_one() -> None:
     assert prompt.continued([USER, called, ASSISTANT]) == (USER, called, ASSISTANT)
 
 
+@pytest.mark.parametrize(
+    ("last", "kept"),
+    [
+        (Message("assistant", ""), False),
+        (Message("assistant", " "), True),
+        (Message("assistant", "", thinking="hm"), True),
+        (Message("assistant", "", tool_calls=(ToolCall("add", {}),)), True),
+        (Message("user", ""), True),
+    ],
+)
+def test_an_answer_without_a_word_has_not_begun(last: Message, kept: bool) -> None:
+    """The engine writes the assistant's header for a new answer, and goes on with one that stands there."""
+    before = Message("user", "Hi")
+    assert prompt.continued([before, last]) == ((before, last) if kept else (before,))
+    assert prompt.continued([last]) == (last,)
+
+
 def test_formats() -> None:
     schema = {"type": "object"}
     assert prompt.completion_constraint(None) == {}

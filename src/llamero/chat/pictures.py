@@ -158,7 +158,7 @@ def _placed(message: Message, marks: Iterator[str], rest: Rest) -> Message:
     if rest == "behind":
         text += left
     else:
-        text = left + (" " if rest == "spaced" and left and not text[:1].isspace() else "") + text
+        text = left + (" " if rest == "spaced" and left and text and not text[0].isspace() else "") + text
     return dataclasses.replace(message, content=text)
 
 

@@ -174,7 +174,10 @@ def _call_id(message: int, call: int) -> str:
 
 
 def continued(messages: Sequence[Message]) -> tuple[Message, ...]:
-    """The conversation with its last assistant messages as one: the engine goes on with one and refuses two."""
+    """The conversation with its last assistant messages as one: the engine goes on with one and refuses two.
+
+    One that says nothing is an answer that has not begun: for it, the engine would leave out the assistant's header.
+    """
     *before, last = messages
     while before and before[-1].role == last.role == "assistant" and not before[-1].tool_calls:
         earlier = before.pop()
@@ -184,7 +187,8 @@ def continued(messages: Sequence[Message]) -> tuple[Message, ...]:
             thinking="\n\n".join(filter(None, (earlier.thinking, last.thinking))),
             images=earlier.images + last.images,
         )
-    return (*before, last)
+    says = last.content or last.thinking or last.images or last.tool_calls
+    return (*before, last) if says or last.role != "assistant" or not before else tuple(before)
 
 
 def _message(message: Message, media: Mapping[bytes, Media]) -> dict[str, Any]:

@@ -92,7 +92,8 @@ def _by_engine(wire: Wire, text: str, talk: Talk) -> Manner:
     """The engine renders its Jinja, and we read the answer."""
 
     async def rendered(messages: Sequence[Message]) -> str:
-        plain = [dataclasses.replace(message, images=()) for message in prompt.matched(messages)]
+        called = prompt.continued(prompt.matched(messages))
+        plain = [dataclasses.replace(message, images=()) for message in called]
         arguments = jinja.thinking_arguments(talk.think, text)
         tools = ToolChoice().for_chat(talk.offered)
         return await wire.apply_template(prompt.template_body(plain, {}, tools, arguments))

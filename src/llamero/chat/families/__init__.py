@@ -6,6 +6,7 @@ rendered, on the Go-template path.
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -25,9 +26,10 @@ _LFM2_CALLS = ("<|tool_call_start|>", "<|tool_call_end|>")
 _THINK = ("<think>", "</think>")
 
 _QWEN3 = Family(bodies.json_object, *_JSON_CALLS)
-_QWEN3_THINKING = Family(bodies.json_object, *_JSON_CALLS, *_THINK, begins_thinking=True)
-_XML_THINKING = Family(bodies.functions, *_JSON_CALLS, *_THINK, begins_thinking=True)
+_QWEN3_THINKING = Family(bodies.json_object, *_JSON_CALLS, *_THINK, begins_thinking=True, calls_end_thinking=True)
+_XML_THINKING = Family(bodies.functions, *_JSON_CALLS, *_THINK, begins_thinking=True, calls_end_thinking=True)
 _GLM = Family(bodies.argument_pairs, *_JSON_CALLS, *_THINK, begins_thinking=True, wants_required=True)
+_LAGUNA = dataclasses.replace(_GLM, calls_end_thinking=True)
 _DEEPSEEK = Family(
     bodies.separated,
     "<｜tool▁call▁begin｜>",
@@ -50,10 +52,10 @@ FAMILIES: Mapping[str, Family] = {
     "nemotron-3.5-nano": _XML_THINKING,
     "glm-4.7": _GLM,
     "glm-ocr": Family(bodies.argument_pairs, *_JSON_CALLS, wants_required=True),
-    "laguna": _GLM,
-    "poolside-v1": _GLM,
+    "laguna": _LAGUNA,
+    "poolside-v1": _LAGUNA,
     "deepseek3": _DEEPSEEK,
-    "cogito": _DEEPSEEK,
+    "cogito": dataclasses.replace(_DEEPSEEK, acts_at_once=True),
     "olmo3": Family(bodies.python, *_OLMO_CALLS),
     "olmo3-think": Family(bodies.python, *_OLMO_CALLS, *_THINK, begins_thinking=True),
     "lfm2": Family(bodies.python, *_LFM2_CALLS, takes_bare_calls=True),
@@ -105,5 +107,5 @@ def family_parser(
     if family is None:
         return None
     thinks = bool(think)
-    is_open = thinks and family.begins_thinking and not is_continued
+    is_open = thinks and family.begins_thinking and not is_continued and not (family.acts_at_once and declared)
     return SectionParser(family, declared, new_id=new_id, thinks=thinks, is_open=is_open, max_calls=max_calls)

@@ -29,6 +29,10 @@ class Family:
     closes_thinking: str = ""
     begins_thinking: bool = False
     """The prompt has opened the thinking when it is on."""
+    acts_at_once: bool = False
+    """But not for a request with tools."""
+    calls_end_thinking: bool = False
+    """Some models call without closing their thoughts. What others think about a call is none."""
     hides_thinking: bool = False
     """The tags of thinking are told apart also when it is off, and what stands between them is dropped."""
     noise: tuple[str, ...] = ()
@@ -90,6 +94,10 @@ class SectionParser:
     def may_end_early(self) -> bool:
         return self._max_calls is not None
 
+    @property
+    def _may_call(self) -> bool:
+        return self._state is not _State.THINKING or self._family.calls_end_thinking
+
     def feed(self, text: str) -> list[Piece]:
         return [piece for token in self._cutter.feed(text) for piece in self._token(token)]
 
@@ -118,7 +126,7 @@ class SectionParser:
                 return self._enter(_State.ANSWERING)
             case _State.THINKING | _State.ANSWERING if mark == family.opens_thinking and self._is_first:
                 return self._enter(_State.THINKING)
-            case _ if mark == family.opens_call and self._declared:
+            case _ if mark == family.opens_call and self._declared and self._may_call:
                 return self._enter(_State.CALLING)
             case _ if mark in family.noise:
                 return self._enter(self._state)
