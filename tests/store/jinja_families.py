@@ -56,12 +56,12 @@ XML_ROUND = (
     f"<|im_start|>assistant\nIt is 42.<|im_end|>\n{CHATML_TOLD}<think>\n"
 )
 NEMOTRON_ROUND = (
-    f"Add.<|im_end|>\n<|im_start|>assistant\n<think></think>{XML_CALL}\n<|im_end|>\n"
+    f"Add.<|im_end|>\n<|im_start|>assistant\n<think></think>\n{XML_CALL}\n<|im_end|>\n"
     "<|im_start|>user\n<tool_response>\n42\n</tool_response>\n<|im_end|>\n"
     f"<|im_start|>assistant\n<think></think>It is 42.<|im_end|>\n{CHATML_TOLD}<think>\n"
 )
 GEMMA4_ROUND = (
-    "Add.<turn|>\n<|turn>model\n<|channel>thought\nhm<channel|>"
+    "Add.<turn|>\n<|turn>model\n<|channel>thought\nhm\n<channel|>"
     '<|tool_call>call:add{a:1,b:<|"|>x y<|"|>}<tool_call|>'
     '<|tool_response>response:add{value:<|"|>42<|"|>}<tool_response|>It is 42.<turn|>\n'
     "<|turn>user\nThanks.<turn|>\n<|turn>model\n"
@@ -79,7 +79,7 @@ LFM2_ROUND = (
 OLMO_SYSTEM = "<|im_start|>system\nYou are Olmo, a helpful AI assistant built by Ai2{}.<|im_end|>\n"
 COGITO = "You are Cogito, an AI assistant created by Deep Cogito, an AI research lab based in San Francisco."
 COHERE = (
-    "<|START_OF_TURN_TOKEN|><|SYSTEM_TOKEN|><|START_TEXT|># Available Tools\n```json\n[]\n```<|END_TEXT|>"
+    "<|START_OF_TURN_TOKEN|><|SYSTEM_TOKEN|><|START_TEXT|># Available Tools\n```json\n[\n\n\n\n]\n```<|END_TEXT|>"
     "<|END_OF_TURN_TOKEN|><|START_OF_TURN_TOKEN|><|USER_TOKEN|><|START_TEXT|>Hi<|END_TEXT|><|END_OF_TURN_TOKEN|>"
     "<|START_OF_TURN_TOKEN|><|CHATBOT_TOKEN|><|START_THINKING|>"
 )
@@ -128,7 +128,7 @@ FAMILIES = [
         "qwen3.8",
         CHATML + "<think>\n",
         CHATML + THINK_OFF,
-        XML_ROUND,
+        XML_ROUND.replace("<tool_call>", "<think>\nhm\n</think>\n\n<tool_call>").replace("It is", THINK_OFF + "It is"),
         "hm" + XML_CALLS,  # partly T-93
         [Thinking("hm"), *XML_READ],
     ),
@@ -255,7 +255,7 @@ FAMILIES = [
         "<|im_start|>environment\n42<|im_end|>\n<|im_start|>assistant\nIt is 42.<|im_end|>\n" + CHATML_TOLD,
         "ok",  # partly T-98: the engine takes its calls for something else
         [Text("ok")],
-        parts=('Be brief.<functions>[{"name": "add"', '{"name": "get"', "]</functions><|im_end|>"),
+        parts=('Be brief.<functions>[{"', '"name": "add"', '"name": "get"', "]</functions><|im_end|>"),
     ),
     Family(
         "olmo3-think",
@@ -289,8 +289,10 @@ FAMILIES = [
         "laguna",
         "〈|EOS|〉<user>\nHi\n</user>\n<assistant>\n<think>",
         "〈|EOS|〉<user>\nHi\n</user>\n<assistant>\n</think>",
-        "Add.\n</user>\n<assistant>\n<think>hm</think><tool_call>add\n" + PAIRS.format("\n", "x y") + "</tool_call>\n"
-        "</assistant>\n<tool_response>\n42\n</tool_response>\n<assistant>\n</think>It is 42.\n</assistant>\n"
+        "Add.\n</user>\n<assistant>\n<think>\nhm\n</think>\n<tool_call>add\n"
+        + PAIRS.format("\n", "x y")
+        + "</tool_call>\n</assistant>\n<tool_response>\n42\n</tool_response>\n"
+        "<assistant>\n</think>\nIt is 42.\n</assistant>\n"
         "<user>\nThanks.\n</user>\n<assistant>\n<think>",
         "hm</think>ok<tool_call>add\n" + PAIRS.format("\n", "x") + "</tool_call>"
         "<tool_call>get\n<arg_key>q</arg_key>\n<arg_value>z</arg_value>\n</tool_call>",
@@ -300,10 +302,10 @@ FAMILIES = [
         "poolside-v1",
         "〈|EOS|〉<user>Hi</user>\n<assistant><think>",
         "〈|EOS|〉<user>Hi</user>\n<assistant></think>",
-        "Add.</user>\n<assistant><think>hm</think><tool_call>add\n" + PAIRS.format("\n", "x y") + "</tool_call>"
-        "</assistant>\n<tool_response>42</tool_response>\n<assistant></think>It is 42.</assistant>\n"
+        f"Add.</user>\n<assistant><think>hm</think><tool_call>add{PAIRS.format('', 'x y')}</tool_call>"
+        "</assistant>\n<tool_response>42</tool_response>\n<assistant><think></think>It is 42.</assistant>\n"
         "<user>Thanks.</user>\n<assistant><think>",
-        "hm</think>ok<tool_call>add\n" + PAIRS.format("\n", "x") + "</tool_call>",
+        f"hm</think>ok<tool_call>add{PAIRS.format('', 'x')}</tool_call>",
         [Thinking("hm"), Text("ok"), (0, "add", {"a": 1, "b": "x"})],
     ),
     Family(
@@ -311,10 +313,11 @@ FAMILIES = [
         COHERE,
         COHERE + "<|END_THINKING|>",
         "Add.<|END_TEXT|><|END_OF_TURN_TOKEN|><|START_OF_TURN_TOKEN|><|CHATBOT_TOKEN|><|START_ACTION|>[\n"
-        '    {"tool_call_id": "0", "tool_name": "add", "parameters": {"a": 1, "b": "x y"}}\n'
-        "]<|END_ACTION|><|END_OF_TURN_TOKEN|><|START_OF_TURN_TOKEN|><|SYSTEM_TOKEN|><|START_TOOL_RESULT|>[\n"
-        '    {"tool_call_id": "0", "results": {"0": "42"}, "is_error": null}\n'
-        "]<|END_TOOL_RESULT|><|END_OF_TURN_TOKEN|><|START_OF_TURN_TOKEN|><|CHATBOT_TOKEN|>"
+        '\n    {"tool_call_id": "0", "tool_name": "add", "parameters": {"a": 1, "b": "x y"}}\n'
+        "\n]<|END_ACTION|><|END_OF_TURN_TOKEN|><|START_OF_TURN_TOKEN|><|SYSTEM_TOKEN|><|START_TOOL_RESULT|>[\n"
+        '    {\n        "tool_call_id": "0",\n        "results": {\n\n            \n'
+        '            "0": {"content": "42"}\n\n        },\n        "is_error": null\n    }\n'
+        "\n]<|END_TOOL_RESULT|><|END_OF_TURN_TOKEN|><|START_OF_TURN_TOKEN|><|CHATBOT_TOKEN|>"
         "<|START_TEXT|>It is 42.<|END_TEXT|><|END_OF_TURN_TOKEN|>"
         "<|START_OF_TURN_TOKEN|><|USER_TOKEN|><|START_TEXT|>Thanks.<|END_TEXT|><|END_OF_TURN_TOKEN|>"
         "<|START_OF_TURN_TOKEN|><|CHATBOT_TOKEN|><|START_THINKING|>",

@@ -156,7 +156,7 @@ async def test_two_calls_and_a_conversation_in_disorder(started: Started) -> Non
     assert places == sorted(places)
     if started.family.knows_tools:
         assert "ü" in prompt
-    assert ("Later." in prompt) == (started.family.name not in ("qwen3-coder",))
+    assert "Later." in prompt
 
 
 @in_engine
@@ -198,6 +198,14 @@ async def test_answers_without_tools(tmp_path: Path, name: str, think: Think, sc
         assert await started.answer(think) == read
 
 
+@pytest.mark.parametrize(("name", "before"), [("qwen3.5", ""), ("ornith", "<think>\nhm\n</think>\n\n")])
+async def test_which_of_two_with_one_template_is_told_its_old_thoughts(tmp_path: Path, name: str, before: str) -> None:
+    answered = {"role": "assistant", "content": "Hello.", "reasoning_content": "hm"}
+    async with speaking(tmp_path, name, "unused") as started:
+        prompt = await started.prompt([*HELLO, answered, *HELLO], True)
+        assert f"<|im_start|>assistant\n{before}Hello.<|im_end|>" in prompt
+
+
 @pytest.mark.parametrize("name", ["deepseek3.1", "cogito", "gemma4-small", "gemma4-large", "ministral"])
 async def test_an_answer_right_behind_a_result_has_no_header(tmp_path: Path, name: str) -> None:
     """In these families the assistant's turn goes on behind the result, and the engine reads what comes."""
@@ -232,7 +240,7 @@ async def test_an_answer_right_behind_a_result_has_no_header(tmp_path: Path, nam
         ),
         pytest.param(
             "nemotron-3.5-nano",
-            {"low": "", "medium": "Hi\n\n{reasoning effort: medium}<|im_end|>", "high": ""},
+            {"low": "", "medium": "Hi\n\n{reasoning effort: efficient}<|im_end|>", "high": ""},
             id="nemotron: medium alone is special",
         ),
     ],
@@ -289,7 +297,7 @@ def test_t99_arguments_of_our_templates() -> None:
 )
 def test_renderer_then_parser_then_family(names: dict[str, str], file: str) -> None:
     found = bundled_jinja(**{"renderer": "", "parser": "", "family": "", **names})
-    assert found == files(jinja).joinpath(f"{file}.jinja").read_text("utf-8")
+    assert found.endswith(files(jinja).joinpath(f"{file}.jinja").read_text("utf-8"))
 
 
 @pytest.mark.parametrize("name", ["", "passthrough", "llama", "../qwen3", "QWEN3"])

@@ -25,7 +25,7 @@ _FILES: Mapping[str, tuple[str, str]] = {
     "qwen3-vl-thinking": ("qwen3-thinking", ""),
     "qwen3-coder": ("qwen3-coder", ""),
     "qwen3.5": ("qwen3.5", ""),
-    "ornith": ("qwen3.5", ""),
+    "ornith": ("qwen3.5", "{%- set keeps_thoughts = true -%}"),
     "qwen3.8": ("qwen3.8", ""),
     "deepseek3.1": ("deepseek3.1", ""),
     "deepseek3": ("deepseek3.1", ""),
