@@ -33,22 +33,32 @@ def test_show_of_a_projector_removes_nothing() -> None:
     ("value", "short", "full"),
     [
         (["a", "b"], None, ["a", "b"]),
-        ([0.1, 1e-6, 3.0], None, [0.1, 1e-6, 3.0]),
+        ([0.1, 1e-6, 3.0], None, [0.1, 1e-6, 3]),
+        (10000.0, 10000, 10000),
+        (Typed("f64", -(2.0**53) + 1), 1 - 2**53, 1 - 2**53),
+        (Typed("f64", 2.0**53), 2.0**53, 2.0**53),
         ([True, False], None, [True, False]),
         ([], [], []),
         (Typed("[string]", []), [], []),
-        ([math.nan, math.inf, 1.0], None, [None, None, 1.0]),
+        ([math.nan, math.inf, 1.0], None, [None, None, 1]),
         (math.nan, None, None),
         (-math.inf, None, None),
         (Typed("f64", math.inf), None, None),
         (Typed("f64", 1 / 3), 1 / 3, 1 / 3),
     ],
 )
-def test_show_of_arrays_and_of_numbers_that_json_cannot_say(value: Any, short: Any, full: Any) -> None:
+def test_show_of_arrays_and_of_numbers(value: Any, short: Any, full: Any) -> None:
+    """As the reference writes them: what has no fraction is an integer; what JSON cannot say is null."""
     data = gguf_file({"k": value})
     header = read_header(data)
-    assert show_metadata(header, data, verbose=False)["k"] == short
-    assert show_metadata(header, data, verbose=True)["k"] == full
+    assert json.dumps(show_metadata(header, data, verbose=False)["k"]) == json.dumps(short)
+    assert json.dumps(show_metadata(header, data, verbose=True)["k"]) == json.dumps(full)
+
+
+def test_show_gives_the_keys_in_order() -> None:
+    data = gguf_file({"z.a": 1, "general.architecture": "z", "a.b": 2, "a": 3})
+    shown = show_metadata(read_header(data), data, verbose=False)
+    assert list(shown) == ["a", "a.b", "general.architecture", "general.parameter_count", "z.a"]
 
 
 def test_decoding_more_than_any_real_vocabulary_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:

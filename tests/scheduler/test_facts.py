@@ -135,14 +135,14 @@ def test_a_model_without_gguf_cannot_be_run(tmp_path: Path) -> None:
         facts(tmp_path)
 
 
-def test_missing_weights_are_the_servers_fault(tmp_path: Path) -> None:
+def test_missing_weights_are_not_found(tmp_path: Path) -> None:
     folder.add(tmp_path, "m", tiny_llama())
     for blob in (tmp_path / "blobs").iterdir():
         if blob.read_bytes() == tiny_llama():
             blob.unlink()
     with pytest.raises(BlobNotFound) as caught:
         facts(tmp_path)
-    assert caught.value.status == 500
+    assert caught.value.status == 404
 
 
 def test_a_template_of_ours_goes_to_the_engine_and_another_one_needs_another_engine(tmp_path: Path) -> None:

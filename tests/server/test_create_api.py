@@ -294,15 +294,24 @@ def test_x23_nobody_divides_by_heads_that_are_not_there(server: Server, heads: A
     assert server.get("/api/version").status == 200
 
 
-def test_a_template_or_an_info_that_cannot_be_meant(server: Server) -> None:
+def test_fields_that_cannot_be_meant(server: Server) -> None:
+    """In the words and with the statuses of the reference, whose licences are read late."""
     files = upload(server, {"m.gguf": tiny_llama()})
-    for info, text in (
-        ({"model_family": 5}, 'info field "model_family" must be a string'),
-        ({"context_length": "8"}, 'info field "context_length" must be a number'),
-        ({"context_length": 1.5}, 'info field "context_length" must be a non-negative integer'),
-    ):
-        reply = create(server, "bad", files=files, info=info)
-        assert (reply.status, reply.error) == (400, text)
+    unread = "json: cannot unmarshal string into Go struct field CreateRequest"
+    no_function = "messages.tool_calls.function of type api.ToolCallFunction"
+    fields: tuple[tuple[dict[str, Any], int, str], ...] = (
+        ({"info": {"model_family": 5}}, 400, 'info field "model_family" must be a string'),
+        ({"info": {"context_length": "8"}}, 400, 'info field "context_length" must be a number'),
+        ({"info": {"context_length": 1.5}}, 400, 'info field "context_length" must be a non-negative integer'),
+        ({"license": {"MIT": 1}}, 500, "json: cannot unmarshal object into Go value of type []string"),
+        ({"license": ["MIT", None, 5]}, 500, "json: cannot unmarshal number into Go value of type string"),
+        ({"messages": ["hi"]}, 400, f"{unread}.messages of type api.Alias"),
+        ({"messages": [{"tool_calls": ["f"]}]}, 400, f"{unread}.messages.tool_calls of type api.ToolCall"),
+        ({"messages": [{"tool_calls": [{"function": "f"}]}]}, 400, f"{unread}.{no_function}"),
+    )
+    for wrong, status, text in fields:
+        reply = create(server, "bad", files=files, **wrong)
+        assert (reply.status, reply.error) == (status, text)
 
 
 # --- stubs of remote models ---

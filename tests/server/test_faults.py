@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -15,7 +16,7 @@ from typing import Any
 import pytest
 
 from tests.gguf_files import tiny_llama
-from tests.running import ENDLESS, OLLAMA, Server, clean_environment, is_running, running
+from tests.running import ENDLESS, OLLAMA, Server, clean_environment, free_port, is_running, running
 
 M = "smollm2:135m"
 STORY = {"model": M, "prompt": "Once", "options": {"num_predict": 4000, "grammar": ENDLESS}}
@@ -54,7 +55,7 @@ def test_x93_a_killed_engine_does_not_take_the_server_along(start_server: Any) -
     assert load(server) != engine
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.heavy)])
 def test_l100_r70_stopping_ends_engines_and_exits_cleanly(start_server: Any, number: signal.Signals) -> None:
     """L-100, R-70: within five seconds, status 0, also while an answer is running."""
     server = start_server()
@@ -109,10 +110,18 @@ def test_a_port_that_another_program_has(tmp_path: Path) -> None:
 
 
 def test_a_models_folder_that_cannot_be(tmp_path: Path) -> None:
-    """A file where the folder should be: the server says so and lists nothing, and no request crashes it."""
+    (tmp_path / "models").write_text("a file")
+    ended = serve(tmp_path, OLLAMA_HOST=f"127.0.0.1:{free_port()}", OLLAMA_MODELS=str(tmp_path / "models"))
+    assert ended.returncode == 1
+    assert ended.stderr.splitlines()[-1].endswith("/models: not a directory: ensure path elements are traversable")
+
+
+def test_a_models_folder_that_somebody_replaced(tmp_path: Path) -> None:
+    """By a file, while the server runs: it says so and lists nothing, and no request crashes it."""
     models = tmp_path / "models"
-    models.write_text("a file")
     with running(tmp_path, models) as server:
+        shutil.rmtree(models)
+        models.write_text("a file")
         for reply in (
             server.get("/api/tags"),
             server.post("/api/show", {"model": "x"}),

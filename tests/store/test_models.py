@@ -176,18 +176,19 @@ def test_a_broken_stored_file_is_an_error_of_ours_with_the_short_text(store: Sto
     assert store.list()[0].details.family == "llama"
 
 
-def test_a_missing_file_is_an_error_of_ours(store: Store, root: Path) -> None:
+def test_a_model_with_a_missing_file_counts_as_not_found(store: Store, root: Path) -> None:
+    """Not as broken: clients pull what is not found, and so mend it."""
     model_folders.add(root, "m", WEIGHTS, system="s")
     model = resolve(store)
     assert model.weights is not None
     model.weights.unlink()
     with pytest.raises(BlobNotFound) as caught:
         _ = model.gguf
-    assert caught.value.status == 500
+    assert caught.value.status == 404
     shutil.rmtree(root / "blobs")
     with pytest.raises(BlobNotFound) as caught:
         resolve(store)
-    assert caught.value.status == 500
+    assert caught.value.status == 404
 
 
 @pytest.mark.parametrize(

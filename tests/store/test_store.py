@@ -528,3 +528,13 @@ def test_a_file_in_the_place_of_the_folder(tmp_path: Path) -> None:
             use()
         assert str(tmp_path) not in str(caught.value)
         assert caught.value.status == 500
+
+
+def test_a_server_does_not_start_where_a_file_is_in_the_way(tmp_path: Path) -> None:
+    """As the reference: nothing could be kept there. A folder that is not there yet will be made."""
+    (tmp_path / "file").write_bytes(b"")
+    for place in ("file", "file/below/it"):
+        with pytest.raises(StorageError, match="/file: not a directory: ensure path elements are traversable"):
+            Store(tmp_path / place).require_folder()
+    for place in ("", "not/there"):
+        Store(tmp_path / place).require_folder()

@@ -127,9 +127,8 @@ def test_a_broken_config_and_a_missing_tensor(store: Store, root: Path) -> None:
         resolve(store).model_info()
     tensor_models.add(root, "m")
     store.blobs.path(Digest.of(PLAIN)).unlink()
-    with pytest.raises(BlobNotFound) as error:
+    with pytest.raises(BlobNotFound):
         resolve(store).model_info()
-    assert error.value.status == 500
     assert store.list()
 
 

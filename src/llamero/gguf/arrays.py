@@ -12,6 +12,8 @@ from ..errors import InvalidModelFile
 from .header import Array, Buffer, Gguf
 from .kinds import CODES, shortest_f32
 
+_INTEGRAL_BELOW = 2.0**53
+"""Readers that know floats only, such as JavaScript's, take integers below this as they are."""
 MAX_DECODED_ELEMENTS = 4 << 20
 MAX_DECODED_BYTES = 64 << 20
 """Of the arrays decoded in one call: several times what the largest real vocabulary needs."""
@@ -32,27 +34,32 @@ def read_array(buffer: Buffer, gguf: Gguf, array: Array) -> list[Any]:
 def show_metadata(gguf: Gguf, buffer: Buffer, *, verbose: bool, projector: bool = False) -> dict[str, Any]:
     """The metadata as `/api/show` gives it, ready for JSON: `model_info`, or `projector_info` (store-registry §7.5).
 
-    Arrays are null unless they are empty or `verbose`. Floats that are not finite, which JSON cannot say, are null too.
+    In the order of the keys. Arrays are null unless they are empty or `verbose`; `_plain` says what numbers become.
     """
     if verbose:
         _check_decodable([value for value in gguf.metadata.values() if isinstance(value, Array)])
     shown: dict[str, Any] = {}
     for key, value in gguf.metadata.items():
         if not isinstance(value, Array):
-            shown[key] = _finite(value)
+            shown[key] = _plain(value)
         elif verbose or value.count == 0:
-            shown[key] = [_finite(element) for element in read_array(buffer, gguf, value)]
+            shown[key] = [_plain(element) for element in read_array(buffer, gguf, value)]
         else:
             shown[key] = None
     shown["general.parameter_count"] = gguf.parameter_count
     if not projector:
         for key in ("general.name", "tokenizer.chat_template"):
             shown.pop(key, None)
-    return shown
+    return dict(sorted(shown.items()))
 
 
-def _finite(value: Any) -> Any:
-    return None if isinstance(value, float) and not math.isfinite(value) else value
+def _plain(value: Any) -> Any:
+    """A value for JSON: null for a float that is not finite, `10000` for 10000.0, as Go writes it."""
+    if not isinstance(value, float):
+        return value
+    if not math.isfinite(value):
+        return None
+    return int(value) if value.is_integer() and abs(value) < _INTEGRAL_BELOW else value
 
 
 def _check_decodable(arrays: Collection[Array]) -> None:

@@ -46,6 +46,7 @@ async def answer(
     request: Request, steps: AsyncGenerator[Step, None], writer: Writer, write_error: WriteError, *, stream: bool
 ) -> Response:
     """The reply for the steps of one answer. Errors before its first byte are raised, later ones are its last line."""
+    request.state.streams = stream  # the app writes an error in the place of a stream's first line as one
     try:
         return await unless_gone(request, _answer(request, steps, writer, write_error, stream=stream))
     except BaseException:

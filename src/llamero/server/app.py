@@ -17,7 +17,16 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.types import Message, Receive, Scope, Send
 
-from ..errors import Cancelled, EngineError, LlameroError, LoadFailed, MethodNotAllowed, RateLimited, TooLarge
+from ..errors import (
+    Cancelled,
+    ContextTooLong,
+    EngineError,
+    LlameroError,
+    LoadFailed,
+    MethodNotAllowed,
+    RateLimited,
+    TooLarge,
+)
 from . import access, account, addresses
 from .account import Exchange
 from .admission import Admission
@@ -196,6 +205,7 @@ class App:
         request.scope["path_params"] = match.parameters
         request.state.warnings = list[str]()
         request.state.id = new_request_id()
+        request.state.streams = False
         response = await self._handle(request, match.route)
         if id_header := request.state.errors.id_header:
             response.headers[id_header] = request.state.id
@@ -214,7 +224,7 @@ class App:
             await self._requests.keep(route, body, request.headers.get("content-type", ""))
             return await route.handler(request, body)
         except LlameroError as error:
-            return _error(error, request, bare=route.bare_json_errors or _replaces_first_line(error))
+            return _error(error, request, bare=route.bare_json_errors or _replaces_first_line(error, request))
         except ClientDisconnect:
             return _error(Cancelled(), request, bare=route.bare_json_errors)
         except asyncio.CancelledError:
@@ -290,9 +300,11 @@ async def _body(request: Request, limit_bytes: int) -> bytes:
     return b"".join(parts)
 
 
-def _replaces_first_line(error: LlameroError) -> bool:
-    """Whether an error came from the answer itself, not from before it (native-api §1.6)."""
-    return isinstance(error, EngineError) and not isinstance(error, LoadFailed)
+def _replaces_first_line(error: LlameroError, request: Request) -> bool:
+    """Whether an error came from a streamed answer itself, not from before it (native-api §1.6)."""
+    if not request.state.streams:
+        return False
+    return isinstance(error, EngineError | ContextTooLong) and not isinstance(error, LoadFailed)
 
 
 def _error(error: LlameroError, request: Request, *, bare: bool) -> Response:

@@ -6,6 +6,7 @@ Source: native-api §3.4 to §3.6, §3.11 to §3.14, §3.16.
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -50,15 +51,15 @@ class ListedDetails(DetailsReply, omit_defaults=True):
     embedding_length: int = 0
 
 
-class TagsEntry(msgspec.Struct, omit_defaults=True):
+class TagsEntry(msgspec.Struct, omit_defaults=True, kw_only=True):
     name: str
     model: str
+    remote_model: str = ""
+    remote_host: str = ""
     modified_at: str
     size: int
     digest: str
     details: ListedDetails
-    remote_model: str = ""
-    remote_host: str = ""
     capabilities: tuple[str, ...] = ()
 
 
@@ -107,22 +108,22 @@ class ShownMessage(msgspec.Struct):
     content: str
 
 
-class ShowReply(msgspec.Struct, omit_defaults=True):
-    modelfile: str
-    details: DetailsReply
-    model_info: dict[str, Any]
-    modified_at: str
+class ShowReply(msgspec.Struct, omit_defaults=True, kw_only=True):
     license: str = ""
+    modelfile: str
     parameters: str = ""
     template: str = ""
     system: str = ""
+    details: DetailsReply
     messages: list[ShownMessage] = []
+    remote_model: str = ""
+    remote_host: str = ""
+    model_info: dict[str, Any]
     projector_info: dict[str, Any] | None = None
     tensors: list[TensorReply] = []
     capabilities: tuple[str, ...] = ()
+    modified_at: str
     requires: str = ""
-    remote_model: str = ""
-    remote_host: str = ""
 
 
 class Library:
@@ -282,13 +283,13 @@ class Library:
     # --- blobs -----------------------------------------------------------------------------------------------------
 
     async def blob_head(self, request: Request, body: bytes) -> Response:
-        digest = Digest.parse(request.path_params["digest"])
+        digest = _digest(request)
         found = await asyncio.to_thread(self._store.blobs.exists, digest)
-        return Response(status_code=200 if found else 404, headers={"Content-Type": JSON})
+        return nothing() if found else nothing(404, {"Content-Type": JSON})
 
     async def blob_upload(self, request: Request) -> Response:
         """Take a file, hashing as it comes. Nothing of it can be seen before its digest is proven."""
-        digest = Digest.parse(request.path_params["digest"])
+        digest = _digest(request)
         if await asyncio.to_thread(self._store.blobs.exists, digest):
             return nothing(200)
         announced = request.headers.get("content-length", "0")
@@ -301,6 +302,11 @@ class Library:
                 await asyncio.to_thread(writer.write, chunk)
             await asyncio.to_thread(writer.commit)
         return nothing(201)
+
+
+def _digest(request: Request) -> Digest:
+    """Of the path. Some clients escape its colon; nothing else is decoded (security §9.4)."""
+    return Digest.parse(re.sub("%3a", ":", request.path_params["digest"], flags=re.IGNORECASE))
 
 
 def _json(value: Any) -> Response:

@@ -252,8 +252,12 @@ class Service:
         return share.routes(share.Share(self._store, access, fetch))
 
     def tidy(self) -> None:
-        """House-keeping before anybody asks for anything; what is wrong is said and does not stop the server."""
+        """House-keeping before anybody asks for anything. What is wrong is said and does not stop the server.
+
+        Raises StorageError where there can be no store at all.
+        """
         engine_folder.sweep()
+        self._store.require_folder()
         try:
             self._store.start()
             self._prefixes.sweep()

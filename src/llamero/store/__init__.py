@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import os
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from ..errors import BlobNotFound, Busy, InvalidModelFile, InvalidName, ModelNotFound, StorageError
+from ..errors import BlobNotFound, Busy, InvalidModelFile, InvalidName, ModelNotFound, NotFound, StorageError
 from ..names import Digest, ModelName
 from . import files, models, prune, usage
 from .blobs import Blobs
@@ -76,7 +77,8 @@ class Store:
         """Make sure that the engine is never the first to read a model's files.
 
         The full check is made once for each file, and again when the file that it was linked from has changed.
-        InvalidModelFile with status 500, StorageError when a file is missing: the client did nothing wrong.
+        InvalidModelFile with status 500: the client did nothing wrong. NotFound when a file is missing, StorageError
+        when that was linked from one which has changed.
         """
         for digest in _engine_files(model.manifest):
             try:
@@ -85,7 +87,9 @@ class Store:
                 why = self.linked.warning(digest)
                 raise InvalidModelFile(f"{error.reason}; {why}" if why else error.reason, status=500) from error
             except BlobNotFound as error:
-                raise StorageError(self.linked.warning(digest) or f"{error}: pull or create the model again") from error
+                if why := self.linked.warning(digest):
+                    raise StorageError(why) from error
+                raise NotFound(f"{error}: pull or create the model again") from error
 
     def source_warnings(self, model: Model) -> tuple[str, ...]:
         """What became of the files that the model shares its bytes with, where it was changed."""
@@ -261,6 +265,13 @@ class Store:
             yield folder
 
     # --- housekeeping ---
+
+    def require_folder(self) -> None:
+        """Raises StorageError where nothing can ever be kept: the folder's place, or one above it, is a file's."""
+        above = self.root.absolute()
+        nearest = next(path for path in (above, *above.parents) if os.path.exists(path))  # False if it may not be seen
+        if not nearest.is_dir():
+            raise StorageError(f"mkdir {nearest}: not a directory: ensure path elements are traversable")
 
     def start(self) -> Pruned:
         """What a server does first: claim the folder, clear up after a crash, and prune unless told not to.

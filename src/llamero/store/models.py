@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from .. import gguf
-from ..errors import BlobNotFound, InvalidModelFile, InvalidName, LlameroError, ModelNotFound, NotFound
+from ..errors import InvalidModelFile, InvalidName, LlameroError, ModelNotFound
 from ..gguf import Gguf
 from ..messages import Message
 from ..names import Digest, ModelName
@@ -65,8 +65,8 @@ class Details:
 class Model:
     """Everything a manifest leads to. Small texts are read; headers of large files only when they are asked for.
 
-    A header that turns out broken raises InvalidModelFile with status 500, a missing file BlobNotFound with status 500:
-    the client did nothing wrong.
+    A header that turns out broken raises InvalidModelFile with status 500: the client did nothing wrong. A missing file
+    raises BlobNotFound, with 404 as in the reference: `run` and other clients then pull the model, which mends it.
     """
 
     name: ModelName
@@ -258,7 +258,7 @@ class Model:
             f"{family}.context_length": self.config.context_length,
             f"{family}.embedding_length": self.config.embedding_length,
         }
-        return {key: value for key, value in known.items() if value}
+        return {key: value for key, value in sorted(known.items()) if value}
 
     def _info_of(self, stored: TensorModel) -> dict[str, Any]:
         family = stored.architecture or self.config.model_family
@@ -268,7 +268,7 @@ class Model:
             "general.parameter_count": stored.parameter_count,
             **{f"{family}.{name}": count for name, count in stored.counts.items()},
         }
-        return {key: value for key, value in known.items() if value}
+        return {key: value for key, value in sorted(known.items()) if value}
 
     def projector_info(self, *, verbose: bool = False) -> dict[str, Any] | None:
         """The same for the first projector."""
@@ -276,10 +276,13 @@ class Model:
         return self._metadata(projectors[0].digest, verbose=verbose, projector=True) if projectors else None
 
     def _length(self, key: Literal["context_length", "embedding_length"]) -> int:
+        given: int = getattr(self.config, key)
+        if given:
+            return given
         if (weights := self._header_or_none(self.weights_digest)) and (length := weights.get_int(key, 0)):
             return length
         stored = self._tensors_or_none()
-        return getattr(self.config, key) or (stored.counts.get(key, 0) if stored else 0)
+        return stored.counts.get(key, 0) if stored else 0
 
     def _tensors_or_none(self) -> TensorModel | None:
         try:
@@ -297,8 +300,6 @@ class Model:
             return self._headers.read(digest)
         except InvalidModelFile as error:
             raise InvalidModelFile(error.reason, status=500) from error
-        except BlobNotFound as error:
-            raise BlobNotFound(str(digest), status=500) from error
 
     def _header_or_none(self, digest: Digest | None) -> Gguf | None:
         try:
@@ -310,17 +311,14 @@ class Model:
 def load(
     stored: Stored, *, blobs: Blobs, manifests: Manifests, headers: Headers, go_template: bool | None = None
 ) -> Model:
-    """Read what a manifest leads to. A missing or broken small blob is an error with status 500.
+    """Read what a manifest leads to. BlobNotFound for a missing small blob, an error with status 500 for a broken one.
 
     `go_template` is the setting OLLAMA_GO_TEMPLATE.
     """
     manifest = stored.manifest
 
     def read(layer: Layer, limit_bytes: int = MAX_TEXT_BYTES) -> bytes:
-        try:
-            return blobs.read(layer.digest, limit_bytes)
-        except NotFound:
-            raise BlobNotFound(str(layer.digest), status=500) from None
+        return blobs.read(layer.digest, limit_bytes)
 
     def text(layer: Layer) -> str:
         return read(layer).decode("utf-8", "replace")

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from ..errors import BlobNotFound, InvalidModelFile
+from ..errors import InvalidModelFile
 from . import files
 from .blobs import Blobs
 from .manifests import JSON, TENSOR, Layer, Manifest
@@ -68,11 +68,11 @@ class TensorModel:
 
 
 def read(manifest: Manifest, blobs: Blobs) -> TensorModel:
-    """Raises InvalidModelFile and BlobNotFound, with status 500: the files are stored, the client did nothing wrong."""
+    """Raises BlobNotFound, and InvalidModelFile with status 500: the files are stored, the client did nothing wrong."""
     try:
         config = _config(manifest, blobs)
         tensors = tuple(tensor for layer in manifest.of_type(TENSOR) for tensor in _tensors(layer, blobs))
-    except (InvalidModelFile, BlobNotFound) as error:
+    except InvalidModelFile as error:
         error.status = 500
         raise
     counts = {ours: value for theirs, ours in _COUNTS.items() if type(value := config.get(theirs)) is int and value > 0}
