@@ -377,6 +377,7 @@ class Vehicle(BaseModel):
     size: tuple[int, int]
 
 
+@pytest.mark.heavy
 def test_structured_output_of_all_that_pydantic_writes(client: Client) -> None:
     asked = [{"role": "user", "content": "Describe a small red car with two wheels as JSON."}]
     parts = list(client.chat(M, asked, format=Vehicle.model_json_schema(), options=CALM, stream=True))

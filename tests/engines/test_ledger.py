@@ -68,10 +68,15 @@ PROMPTS = {
     "accents": "à á â ã ä å æ ç è é ê ë à á â",
     "ascii": "Count: one two three four",
 }
+QUICK = ("families", "ascii")
+"""The one that splits most, and the one that splits nothing."""
 
 
 @pytest.mark.parametrize("temperature", [pytest.param(0, id="0"), pytest.param(1.0, id="1.0", marks=pytest.mark.heavy)])
-@pytest.mark.parametrize("prompt", PROMPTS.values(), ids=PROMPTS)
+@pytest.mark.parametrize(
+    "prompt",
+    [pytest.param(text, id=name, marks=() if name in QUICK else pytest.mark.heavy) for name, text in PROMPTS.items()],
+)
 async def test_every_token_has_an_entry_with_its_own_bytes(engine: LlamaCpp, prompt: str, temperature: float) -> None:
     """Partly N-104. The last token may end the answer, or stand in the middle of a character."""
     said = await go_on(engine, prompt, temperature=temperature, seed=1, cache_prompt=False)

@@ -183,10 +183,11 @@ FOLDER_REQUESTS: list[tuple[str, str, Any]] = [
 
 @pytest.mark.heavy
 def test_x90_what_goes_wrong_with_a_folder(tmp_path: Path) -> None:
-    """A file where the models should be."""
+    """A file where the models have been."""
     models = tmp_path / "models"
-    models.write_text("")
     with running(tmp_path, models) as server:
+        models.rename(tmp_path / "elsewhere")
+        models.write_text("")
         for method, path, body in FOLDER_REQUESTS:
             reply = server.call(method, path, body)
             check(reply, path)

@@ -83,8 +83,8 @@ def vectors(reply: Reply) -> list[list[float]]:
 @pytest.mark.parametrize(
     ("create", "least"),
     [
-        pytest.param(lambda server, folder: E, 0.9999, id="F16"),
-        pytest.param(quantized("q8_0"), 0.999, id="Q8_0"),
+        pytest.param(lambda server, folder: E, 0.9999, id="F16", marks=pytest.mark.heavy),
+        pytest.param(quantized("q8_0"), 0.999, id="Q8_0", marks=pytest.mark.heavy),
         pytest.param(quantized("q4_0"), 0.999, id="Q4_0"),
         pytest.param(causal(LAST), 0.9999, id="last token, with a cache"),
         pytest.param(causal(MEAN), 0.9999, id="mean, with a cache"),

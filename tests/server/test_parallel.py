@@ -68,6 +68,7 @@ def test_a_text_is_the_same_beside_others_and_alone(loaded: Server) -> None:
     assert text[:20] == other[:20]
 
 
+@pytest.mark.heavy
 def test_requests_that_fill_the_pool_together_all_get_their_answer(loaded: Server) -> None:
     """Each may fill a third of the pool and a bit: a fourth at a time would make the engine fail all of them."""
     spans = together(loaded, [f"{number}: go on." for number in range(5)], options={"num_predict": 2500, "stop": [","]})

@@ -175,6 +175,7 @@ def test_a_neighbour_named_in_the_request(homes: tuple[Path, Path], registry: Mo
         assert "hunter2" not in server.log.read_text()
 
 
+@pytest.mark.heavy
 def test_a_share_fetches_through_and_never_from_itself(homes: tuple[Path, Path], registry: ModelRegistry) -> None:
     """`LLAMERO_SHARE=through`: one download for all; a server that is told to be its own registry notices."""
     share_home, home = homes
@@ -232,7 +233,13 @@ def test_x95_only_pinned_models_come_in(tmp_path: Path, registry: ModelRegistry)
         assert stored(server, f"{registry.host}/library/m") == other.raw
 
 
-@pytest.mark.parametrize("flags", [{}, {"starter": True}], ids=["when the registry is away", "when asked for"])
+@pytest.mark.parametrize(
+    "flags",
+    [
+        pytest.param({}, id="when the registry is away", marks=pytest.mark.heavy),
+        pytest.param({"starter": True}, id="when asked for"),
+    ],
+)
 def test_x95_a_starter_of_the_package_index_is_no_exception(
     tmp_path: Path, starter_models: Path, flags: dict[str, bool]
 ) -> None:
@@ -269,6 +276,7 @@ def test_a_policy_for_hosts_holds_for_pull_and_push(tmp_path: Path, registry: Mo
 # --- starters ------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.heavy
 def test_starters_stand_in_for_a_registry_that_is_away(
     starter_models: Path, tmp_path: Path, registry: ModelRegistry
 ) -> None:

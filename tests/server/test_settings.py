@@ -73,6 +73,7 @@ def test_who_may_ask_and_how_much(start_server: StartServer) -> None:
     assert "as root" not in server.log.read_text()
 
 
+@pytest.mark.heavy
 def test_a_request_that_takes_too_long(start_server: StartServer) -> None:
     """LLAMERO_REQUEST_TIMEOUT, and LLAMERO_STOP_TIMEOUT with it."""
     server = start_server(LLAMERO_REQUEST_TIMEOUT="2s", LLAMERO_STOP_TIMEOUT="0")
