@@ -255,7 +255,7 @@ def test_the_log_has_the_address_of_the_client(proxy: Proxy, keyed: Server) -> N
 @pytest.mark.heavy
 def test_ollama_run_through_the_proxy(proxy: Proxy, tmp_path: Path) -> None:
     key = {} if proxy.wants_password else {"OLLAMA_API_KEY": KEY}
-    done = told_by(proxy, tmp_path, "run", MODEL, "Say hello.", **key)
+    done = told_by(proxy, tmp_path, "run", MODEL, "Say hello.", "--num-predict", "40", **key)
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip()
     assert MODEL in told_by(proxy, tmp_path, "list", **key).stdout
